@@ -1,0 +1,78 @@
+# Every target sets up what it needs, in .venv, on a machine with make, git and Python 3.11 or newer.
+# `make` lists the targets. A certain Python: make PYTHON=python3.13 test
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?=
+ARGS ?=
+
+SLOW_TESTS := $(wildcard tests/cluster/)
+FAST_TESTS := $(filter-out tests/cluster/ tests/docker/ tests/__pycache__/,$(wildcard tests/*/))
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench placement clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.runtime ## start three nodes on this machine and show what they do
+	@$(BIN)/gimmal demo $(ARGS)
+
+test: $(VENV)/.dev ## all tests but those with containers (ARGS="-k queue" to choose)
+	@$(BIN)/python -m pytest $(FAST_TESTS) $(wildcard tests/test_*.py) $(SLOW_TESTS) $(ARGS)
+
+check: $(VENV)/.dev ## lint, format, types, architecture and house rules
+	@echo "ruff check" && $(BIN)/ruff check .
+	@echo "ruff format --check" && $(BIN)/ruff format --check .
+	@echo "mypy --strict" && $(BIN)/mypy
+	@echo "lint-imports" && $(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m pytest tests/test_tidy.py tests/test_architecture.py
+
+bench: $(VENV)/.bench ## gimmal against Redis on this machine (needs redis-server)
+	@command -v redis-server >/dev/null || { \
+	    echo "make bench compares with Redis, and redis-server is not installed."; \
+	    echo "On Debian or Ubuntu: apt-get install redis-server"; exit 1; }
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+placement: $(VENV)/.bench ## measure the placement of partitions and write its page
+	@$(BIN)/python -m benchmarks.placement --write $(ARGS)
+
+clean: ## remove .venv, caches and build products
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find gimmal tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamps: .created is an empty virtual environment; the others say what was installed into it, and are older
+# than pyproject.toml when that has to be done again.
+
+$(VENV)/.runtime: pyproject.toml $(VENV)/.created
+	@echo "Installing gimmal into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.bench: pyproject.toml $(VENV)/.created
+	@echo "Installing gimmal and what the benchmarks need into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.created
+	@echo "Installing gimmal and the tools of its developers into $(VENV) (about a minute, once) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.runtime $(VENV)/.bench
+
+$(VENV)/.created:
+	@for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        found="$$python"; break; \
+	    fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "gimmal needs Python 3.11 or newer; $(or $(PYTHON),python3) is $$($(or $(PYTHON),python3) --version 2>&1)."; \
+	    echo "Install one, or name it: make PYTHON=/path/to/python3.12 ..."; exit 1; \
+	fi; \
+	if ! "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
+	    version=$$("$$found" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	    echo "$$found cannot make virtual environments: its venv module is not installed."; \
+	    echo "On Debian or Ubuntu: apt-get install python3-venv (or python$$version-venv)"; exit 1; \
+	fi; \
+	echo "Making $(VENV) with $$("$$found" --version) ..."; \
+	"$$found" -m venv $(VENV) && touch $@

@@ -1,0 +1,14 @@
+"""Benchmarks of gimmal beside Redis Cluster and beside the bare speed limit of its own approach.
+
+`python -m benchmarks` runs them. Every figure of gimmal is a ratio against a peer that was measured in the
+same run, in rounds that take turns, because absolute figures of a shared machine mean little.
+
+| module | what it holds |
+|---|---|
+| `rows` | the table of what is measured, with its targets |
+| `stores` | what every measured system offers: connect, get, set, in batches or not |
+| `gimmal_cluster`, `redis_cluster`, `redis_store`, `floor`, `floor_node` | the three systems |
+| `workload`, `rounds`, `memory` | keys and values; timed rounds; resident memory per key |
+| `report`, `plot`, `results` | figures to tables, to a picture, to JSON |
+| `processes`, `machine` | child processes, CPU and memory from /proc; facts of the machine |
+"""

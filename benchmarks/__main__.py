@@ -1,0 +1,163 @@
+"""`python -m benchmarks`: runs the rows, prints the tables, writes JSON, Markdown and a picture.
+
+Exit status: 0 when everything was measured, whether or not targets are met; 1 when a system answered wrongly
+or broke; 2 when something is missing or the command line is wrong.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from benchmarks import results
+from benchmarks.floor import open_floor
+from benchmarks.gimmal_cluster import open_gimmal
+from benchmarks.loads import preload
+from benchmarks.machine import machine_facts
+from benchmarks.memory import Memory, measure_memory
+from benchmarks.plot import draw
+from benchmarks.redis_cluster import RedisMissingError, open_redis_cluster
+from benchmarks.report import rich_tables, summarize
+from benchmarks.rounds import Bench, Plan, Round
+from benchmarks.rows import ROW_BY_NAME, SYSTEMS, Load, Row
+from benchmarks.stores import System
+from benchmarks.workload import Ledger
+
+ROUNDS_MIN = 5
+TABLE_WIDTH = 160
+FULL = Plan(rounds=ROUNDS_MIN, round_s=1.2, run_in_s=0.2)
+QUICK = Plan(rounds=ROUNDS_MIN, round_s=0.25, run_in_s=0.1)
+MEMORY_KEYS, MEMORY_KEYS_QUICK = 1_000_000, 100_000
+OPENERS: dict[str, Callable[[], AbstractContextManager[System]]] = {
+    "gimmal": open_gimmal,
+    "redis": open_redis_cluster,
+    "floor": open_floor,
+}
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=ROUNDS_MIN, help="counted rounds per row (at least 5)")
+    parser.add_argument(
+        "--quick", action="store_true", help="short rounds: to see that it works, not to quote"
+    )
+    parser.add_argument("--only", nargs="+", metavar="ROW", choices=ROW_BY_NAME, help=", ".join(ROW_BY_NAME))
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="leave some out")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="default: benchmarks/results/keys.json")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="svg or png; default: beside the JSON")
+    options = parser.parse_args(arguments)
+    if options.rounds < ROUNDS_MIN:
+        parser.error(f"--rounds must be at least {ROUNDS_MIN}: a median of fewer says little")
+    parts = [
+        "keys",
+        *(["part"] if options.only or options.systems != SYSTEMS else []),
+        *(["quick"] if options.quick else []),
+    ]
+    options.json = options.json or results.RESULTS / ("-".join(parts) + ".json")
+    options.plot = options.plot or options.json.with_suffix(".svg")
+    return options
+
+
+def run_speed(rows: Sequence[Row], names: Sequence[str], plan: Plan, progress: Progress) -> list[Round]:
+    """Run all speed rows on clusters that live side by side."""
+    task = progress.add_task("starting", total=len(rows) * len(names) * plan.rounds)
+
+    def announce(row: Row, system: str) -> None:
+        progress.update(task, advance=1, description=f"{row.title}: {system}")
+        progress.refresh()
+
+    with ExitStack() as stack:
+        systems = [stack.enter_context(OPENERS[name]()) for name in names]
+        ledgers = {system.name: Ledger(system.name) for system in systems}
+        for system in systems:
+            store = system.connect()
+            preload(store, ledgers[system.name])
+            store.close()
+        bench = Bench(systems, ledgers, plan, announce)
+        return [each for row in rows for each in bench.run_row(row)]
+
+
+def run_memory(names: Sequence[str], keys: int, progress: Progress) -> list[Memory]:
+    """Fill a fresh cluster of each system, one after another."""
+    memories = []
+    for name in names:
+        task = progress.add_task(f"memory: {name}", total=keys)
+        with OPENERS[name]() as system:
+            memories.append(measure_memory(system, keys, partial(advance_bar, progress, task)))
+        progress.refresh()
+    return memories
+
+
+def advance_bar(progress: Progress, task: TaskID, count: int) -> None:
+    """Move a bar, and draw it once per 1 % of its length."""
+    progress.advance(task, count)
+    bar = progress.tasks[task]
+    if bar.total and int(bar.completed) % (int(bar.total) // 100) < count:
+        progress.refresh()
+
+
+def run(options: argparse.Namespace, console: Console) -> results.Run:
+    """Measure what the command line asks for."""
+    rows = [row for name, row in ROW_BY_NAME.items() if not options.only or name in options.only]
+    speed_rows = [row for row in rows if row.load is not Load.MEMORY]
+    base = QUICK if options.quick else FULL
+    plan = Plan(options.rounds, base.round_s, base.run_in_s)
+    machine = machine_facts()
+    columns = (TextColumn("{task.description:34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    rounds: list[Round] = []
+    memories: list[Memory] = []
+    # Drawn between rounds only: a bar that redraws itself would take CPU time from what is measured.
+    with Progress(*columns, console=console, auto_refresh=False) as progress:
+        if speed_rows:
+            rounds = run_speed(speed_rows, options.systems, plan, progress)
+        if len(speed_rows) < len(rows):
+            keys = MEMORY_KEYS_QUICK if options.quick else MEMORY_KEYS
+            memories = run_memory(options.systems, keys, progress)
+    command = ["python", "-m", "benchmarks", *sys.argv[1:]]
+    return results.Run(command, machine, plan, rounds, memories, summarize(rounds, memories))
+
+
+def stop_on_terminate(_number: int, _frame: FrameType | None) -> None:
+    """Leave through every `with` when asked to terminate."""
+    sys.exit(128 + signal.SIGTERM)
+
+
+def main() -> int:
+    """Run the benchmark."""
+    options = parse_arguments(sys.argv[1:])
+    console = Console()
+    signal.signal(signal.SIGTERM, stop_on_terminate)
+    try:
+        outcome = run(options, console)
+    except RedisMissingError as error:
+        console.print(str(error), style="bold red")
+        return 2
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print("stopped", style="bold red")
+        return 128 + signal.SIGINT
+    wide = Console(width=max(console.width, TABLE_WIDTH))
+    for table in rich_tables(outcome.lines):
+        if table.row_count:
+            wide.print(table)
+    markdown = options.json.with_suffix(".md")
+    results.write_text(options.json, results.as_json(outcome))
+    results.write_text(markdown, results.as_markdown(outcome))
+    written = [options.json, markdown]
+    options.plot.parent.mkdir(parents=True, exist_ok=True)
+    if draw(outcome.lines, options.plot):
+        written.append(options.plot)
+    console.print("written:", ", ".join(map(str, written)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""The rows of the benchmark: what is measured, and the target of each.
+
+Targets are ratios within one run. `to_redis` compares the figures as they are printed: operations per second
+must be at least so many times Redis's, microseconds per call at most so many times. `to_floor` always
+compares speed. A row without a target for Redis is printed all the same.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+SYSTEMS = ("gimmal", "redis", "floor")
+FLOOR_TARGET = 0.4
+
+
+class Unit(StrEnum):
+    """What a figure counts; more is better only for operations per second."""
+
+    OPS_PER_S = "ops/s"
+    US_PER_CALL = "us/call"
+    BYTES_PER_KEY = "bytes/key"
+
+
+class Load(StrEnum):
+    """How the client is driven."""
+
+    ASYNC_GET = "asyncio get"
+    ASYNC_SET = "asyncio set"
+    GET = "get"
+    SET = "set"
+    GET_MANY = "get_many"
+    SET_MANY = "set_many"
+    MEMORY = "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table; `tasks` counts the asyncio tasks that call one after another."""
+
+    name: str
+    title: str
+    load: Load
+    unit: Unit = Unit.OPS_PER_S
+    tasks: int = 0
+    to_redis: float | None = None
+    to_floor: float | None = FLOOR_TARGET
+    figure_max: float | None = None
+
+    @property
+    def more_is_better(self) -> bool:
+        """Tell whether a larger figure is the better one."""
+        return self.unit is Unit.OPS_PER_S
+
+
+ROWS = (
+    Row("get-200", "asyncio GET, 200 tasks", Load.ASYNC_GET, tasks=200, to_redis=5.0),
+    Row("get-50", "asyncio GET, 50 tasks", Load.ASYNC_GET, tasks=50, to_redis=4.0),
+    Row("set-200", "asyncio SET, 200 tasks", Load.ASYNC_SET, tasks=200, to_redis=5.0),
+    Row("set-50", "asyncio SET, 50 tasks", Load.ASYNC_SET, tasks=50, to_redis=4.0),
+    Row("get-many", "get_many of 100", Load.GET_MANY, to_redis=4.0),
+    Row("set-many", "set_many of 100", Load.SET_MANY, to_redis=4.0),
+    Row("get", "serial GET", Load.GET, Unit.US_PER_CALL, to_redis=1.3),
+    Row("set", "serial SET", Load.SET, Unit.US_PER_CALL),
+    Row("memory", "memory per key", Load.MEMORY, Unit.BYTES_PER_KEY, to_floor=None, figure_max=400.0),
+)
+ROW_BY_NAME = {row.name: row for row in ROWS}

@@ -1,0 +1,189 @@
+"""How threads share one session: whoever waits and finds nobody reading, reads for all.
+
+A serial call has no hand-off: its thread sends, becomes the reader, reads its own answer and leaves. A thread
+that finds a reader waits on a lock of its own until its call is done or the reader, leaving, makes it the next
+reader. Sockets and session are only touched under one lock; the reader sleeps outside it, on descriptors. A
+thread that changes what the reader sleeps on (an answer whose signal its send ate, an earlier deadline, another
+set of sockets) pokes it through a pipe.
+"""
+
+import os
+import select
+import threading
+import time
+from typing import Any, Final, TypeVar
+
+from gimmal.client.calls import Call
+from gimmal.client.pump import Pump, no_table
+from gimmal.errors import ClientClosed
+
+T = TypeVar("T")
+
+_ABANDONED: Final[list[object]] = []
+"""Sockets inherited over a fork: they belong to the parent and must not even be closed here."""
+
+
+class Exchange:
+    """One session and its sockets, for the threads of one process. Raises `NoRoute` if no seed gives a table."""
+
+    def __init__(self, seeds: tuple[str, ...], network: str | None, timeout: float) -> None:
+        self._pump = Pump(seeds, network)
+        self.session = self._pump.session
+        self._lock = threading.Lock()
+        self._reader: Call[Any] | None = None  # the call whose thread reads for all
+        self._sleeps_until = float("-inf")
+        self._waiting: dict[Call[Any], threading.Lock] = {}  # in the order in which they began to wait
+        self._poll = select.poll()
+        self._address_by_descriptor: dict[int, str] = {}
+        self._poke_reader, self._poke_writer = os.pipe()
+        os.set_blocking(self._poke_reader, False)
+        os.set_blocking(self._poke_writer, False)
+        self._poll.register(self._poke_reader, select.POLLIN)
+        self._why_closed: str | None = None
+        try:
+            self._find_table(seeds, timeout)
+        except BaseException:
+            self.close("the client could not connect")
+            raise
+
+    @property
+    def partitions(self) -> int:
+        """The number of partitions of the cluster."""
+        table = self.session.table
+        return len(table.partitions) if table is not None else 0
+
+    def replacement_after_fork(self, seeds: tuple[str, ...], network: str | None, timeout: float) -> "Exchange":
+        """Return a new exchange for a child process."""
+        _ABANDONED.append(self)
+        return Exchange(seeds, network, timeout)
+
+    def _find_table(self, seeds: tuple[str, ...], timeout: float) -> None:
+        give_up_at = time.monotonic() + timeout
+        with self._lock:
+            self._update_sockets()
+        while self.session.table is None:
+            if time.monotonic() >= give_up_at:
+                raise no_table(self.session, seeds, timeout)
+            self._read_once(give_up_at)
+
+    def run(self, call: Call[T], timeout: float) -> T:
+        """Start a call and return its outcome."""
+        if not call.parts:
+            return call.outcome()
+        with self._lock:
+            if self._why_closed is not None:
+                raise ClientClosed(self._why_closed)
+            self.session.start(call, timeout, time.monotonic())
+            has_frames = self._flush()
+            waiter = None
+            if self._reader is None:
+                self._reader = call
+                if has_frames:
+                    self._look(list(self._address_by_descriptor.values()))
+            else:
+                waiter = self._waiting[call] = threading.Lock()
+                waiter.acquire()
+                if has_frames or call.deadline < self._sleeps_until:
+                    self._poke()
+        try:
+            if waiter is not None:
+                waiter.acquire()  # until the reader has our answer, or leaves the reading to us
+            if self._reader is call:
+                while not call.is_done:
+                    self._read_once(float("inf"))
+        finally:
+            self._leave(call)  # also when a signal handler raised
+        return call.outcome()
+
+    def close(self, why: str) -> None:
+        """End every call under way with `ClientClosed`."""
+        with self._lock:
+            if self._why_closed is not None:
+                return
+            self._why_closed = why
+            self._release(self.session.abort(why))
+            if self._reader is not None:
+                self._poke()  # the reader closes the sockets on its way out
+            else:
+                self._close_sockets()
+
+    # -- reading ----------------------------------------------------------------------------------------------
+
+    def _leave(self, call: Call[Any]) -> None:
+        """Stop waiting for a call; a reader leaves the reading to a thread that still waits."""
+        if self._reader is not call and call not in self._waiting:
+            return
+        with self._lock:
+            self._waiting.pop(call, None)
+            if self._reader is not call:
+                return
+            self._reader = next(iter(self._waiting), None)
+            if self._why_closed is not None:
+                self._close_sockets()
+            elif self._reader is not None:
+                self._waiting.pop(self._reader).release()
+
+    def _read_once(self, wait_until: float) -> None:
+        """Sleep until something comes or is due, and deal with it."""
+        session = self.session
+        with self._lock:
+            self._sleeps_until = min(wait_until, session.next_deadline())
+        pause_ms = None
+        if self._sleeps_until != float("inf"):
+            pause_ms = max(0.0, (self._sleeps_until - time.monotonic()) * 1000 + 0.5)
+        events = self._poll.poll(pause_ms)
+        with self._lock:
+            self._sleeps_until = float("-inf")
+            if self._why_closed is not None:
+                return
+            addresses = [self._address_by_descriptor.get(descriptor, "") for descriptor, _ in events]
+            if "" in addresses:
+                os.read(self._poke_reader, 4096)
+                addresses = list(self._address_by_descriptor.values())
+            self._look(addresses)
+            now = time.monotonic()
+            if session.next_deadline() <= now:
+                self._release(session.tick(now))
+            if self._flush():
+                self._look(list(self._address_by_descriptor.values()))
+
+    def _look(self, addresses: list[str]) -> None:
+        for address in addresses:
+            has_more = True
+            while has_more:
+                finished, has_more = self._pump.look(address)
+                self._release(finished)
+        self._update_sockets()
+
+    def _flush(self) -> bool:
+        """Send what is queued; True when that ate the signal of frames that wait."""
+        return any([self._pump.has_frames(address) for address in self._pump.flush()])
+
+    def _release(self, finished: list[Call[Any]]) -> None:
+        for call in finished:
+            waiter = self._waiting.pop(call, None)
+            if waiter is not None:
+                waiter.release()
+
+    def _poke(self) -> None:
+        try:
+            os.write(self._poke_writer, b"!")
+        except BlockingIOError:
+            pass  # it is full of pokes
+
+    def _update_sockets(self) -> None:
+        changed = self._pump.update_sockets()
+        if changed is None:
+            return
+        opened, closed = changed
+        for descriptor in closed:
+            self._poll.unregister(descriptor)
+            del self._address_by_descriptor[descriptor]
+        for address, descriptor in opened.items():
+            self._poll.register(descriptor, select.POLLIN)
+            self._address_by_descriptor[descriptor] = address
+
+    def _close_sockets(self) -> None:
+        self._pump.close()
+        os.close(self._poke_reader)
+        os.close(self._poke_writer)

@@ -1,0 +1,69 @@
+"""The cluster for people: what `db.cluster()` returns."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from gimmal.client.session import Session
+from gimmal.cluster.table import Addresses
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """One node. `state` is as the table has it ("alive", "fenced"), or "unreachable" from this client."""
+
+    name: str
+    addresses: dict[str, Addresses]
+    state: str
+    incarnation: int
+    zone: str
+    weight: int
+    partitions_led: int
+    partitions_held: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionInfo:
+    """One partition: its leader (None: nobody), who holds copies, and which of them are in sync."""
+
+    leader: str | None
+    replicas: tuple[str, ...]
+    in_sync: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A cluster at one version of its table; `id` is 32 hex digits, `partitions` are in the order of their numbers."""
+
+    id: str
+    table_version: int
+    nodes: tuple[NodeInfo, ...]
+    partitions: tuple[PartitionInfo, ...]
+
+
+def overview(session: Session) -> Cluster:
+    """Return the cluster as a session that has a table sees it."""
+    table = session.table
+    assert table is not None, "a client has a table from its connect on"
+    led = Counter(row.leader for row in table.partitions)
+    held = Counter(name for row in table.partitions for name in row.replicas)
+    return Cluster(
+        id=table.cluster.hex(),
+        table_version=table.version,
+        nodes=tuple(
+            NodeInfo(
+                name=row.name,
+                addresses=dict(row.networks),
+                state=row.status if session.is_reachable(row) else "unreachable",
+                incarnation=row.incarnation,
+                zone=row.zone,
+                weight=row.weight,
+                partitions_led=led[row.name],
+                partitions_held=held[row.name],
+            )
+            for row in table.nodes
+        ),
+        partitions=tuple(
+            PartitionInfo(row.leader, row.replicas, tuple(member.name for member in row.in_sync))
+            for row in table.partitions
+        ),
+    )

@@ -1,0 +1,176 @@
+"""The I/O that both clients share: one DEALER socket per node, moved by the session's decisions.
+
+A `Pump` is not thread-safe and never waits; its owner says when to look and which thread does. The descriptor of
+a ZeroMQ socket is edge-triggered and every call on the socket may eat the edge: after `flush` the owner looks
+once at `has_frames`.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+from random import SystemRandom
+from typing import Any, Final
+
+import zmq
+
+from gimmal.client.calls import Call
+from gimmal.client.session import Session
+from gimmal.errors import InvalidArgument, NoRoute, RemoteProtocolError
+from gimmal.wire import limits
+from gimmal.wire.codec import decode, frames
+
+logger = logging.getLogger("gimmal.client")
+
+_FRAMES_PER_LOOK: Final = 256
+_COMPLAIN_EVERY_S: Final = 60.0
+
+
+class Pump:
+    """Sockets to all nodes of a session. `now` is `time.monotonic`."""
+
+    def __init__(self, seeds: Iterable[str], network: str | None) -> None:
+        self.session = Session(seeds, network, SystemRandom(), time.monotonic())
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket_by_address: dict[str, zmq.Socket[bytes]] = {}
+        self._links: object = None
+        self._complained_at_s = float("-inf")
+
+    # -- sockets ----------------------------------------------------------------------------------------------
+
+    def update_sockets(self) -> tuple[dict[str, int], list[int]] | None:
+        """Open and close sockets as the session's links want; return (opened by address, closed) descriptors.
+
+        None when nothing changed.
+        """
+        links = self.session.links
+        if links is self._links:
+            return None
+        self._links = links
+        opened = {}
+        for address in links:
+            if address not in self._socket_by_address:
+                opened[address] = self._open(address)
+        closed = []
+        for address in [address for address in self._socket_by_address if address not in links]:
+            socket = self._socket_by_address.pop(address)
+            closed.append(int(socket.getsockopt(zmq.FD)))
+            socket.close()
+        return opened, closed
+
+    def _open(self, address: str) -> int:
+        socket = self._context.socket(zmq.DEALER)
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.IMMEDIATE, 1),
+            (zmq.MAXMSGSIZE, limits.MESSAGE_BYTES_MAX),
+            (zmq.HANDSHAKE_IVL, 3_000),
+            (zmq.HEARTBEAT_IVL, 1_000),
+            (zmq.HEARTBEAT_TIMEOUT, 3_000),
+            (zmq.RECONNECT_IVL, 100),
+            (zmq.RECONNECT_IVL_MAX, 5_000),
+            (zmq.TCP_KEEPALIVE, 1),
+        ):
+            socket.setsockopt(option, value)
+        try:
+            socket.connect(f"tcp://{address}")
+        except zmq.ZMQError as error:
+            socket.close()
+            raise NoRoute(f"cannot connect to {address}: {error.strerror}") from None
+        self._socket_by_address[address] = socket
+        descriptor: int = socket.getsockopt(zmq.FD)
+        return descriptor
+
+    def close(self) -> None:
+        """Close all sockets; what was not sent is dropped."""
+        for socket in self._socket_by_address.values():
+            socket.close()
+        self._socket_by_address = {}
+        self._context.term()
+
+    # -- out --------------------------------------------------------------------------------------------------
+
+    def flush(self) -> list[str]:
+        """Send what the session has for sockets that take it; return the addresses that were sent to."""
+        sent_to = []
+        for address, message in self.session.drain():
+            socket = self._socket_by_address[address]
+            for part, frame in frames(message):
+                try:
+                    socket.send(frame, zmq.NOBLOCK)
+                except zmq.Again:
+                    self.session.on_blocked(address, part)
+            sent_to.append(address)
+        return sent_to
+
+    def has_frames(self, address: str) -> bool:
+        """Say whether a node's socket has frames to read."""
+        socket = self._socket_by_address.get(address)
+        return socket is not None and bool(socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
+
+    # -- in ---------------------------------------------------------------------------------------------------
+
+    def look(self, address: str) -> tuple[list[Call[Any]], bool]:
+        """Read what a node sent; return the calls that are done, and whether the look ended before the frames did."""
+        socket = self._socket_by_address.get(address)
+        finished: list[Call[Any]] = []
+        if socket is None:
+            return finished, False
+        received: list[bytes] = []
+        has_more = True
+        try:
+            while len(received) < _FRAMES_PER_LOOK:
+                received.append(socket.recv(zmq.NOBLOCK))
+        except zmq.Again:
+            has_more = False
+        link = self.session.links.get(address)
+        if link is not None and not link.is_ready and socket.getsockopt(zmq.EVENTS) & zmq.POLLOUT:
+            self.session.on_ready(address)
+        now = time.monotonic()
+        for frame in received:
+            try:
+                finished += self.session.receive(address, decode(frame), now)
+            except RemoteProtocolError as error:
+                self._complain(address, error, now)
+        return finished, has_more
+
+    def _complain(self, address: str, error: RemoteProtocolError, now: float) -> None:
+        self.session.counters["protocol_errors"] += 1
+        if now - self._complained_at_s >= _COMPLAIN_EVERY_S:
+            self._complained_at_s = now
+            logger.warning("node at %s sent a bad message: %s", address, error)
+
+
+def parse_seeds(seeds: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the addresses of `"host:port,host:port"` or of an iterable of such.
+
+    Raises:
+        InvalidArgument: there is none, or one is not `host:port`.
+    """
+    given = seeds.split(",") if isinstance(seeds, str) else list(seeds)
+    addresses = [address.strip() for address in given]
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
+            raise InvalidArgument(f"a seed is host:port, such as 127.0.0.1:7700, not {address!r}")
+    if not addresses:
+        raise InvalidArgument("no seed was given: name the client address of one node at least")
+    return tuple(dict.fromkeys(addresses))
+
+
+def check_timeout(timeout: float) -> float:
+    """Return a timeout in seconds if it is above 0 and at most 60; raises InvalidArgument."""
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= limits.TIMEOUT_MAX_S:
+        raise InvalidArgument(
+            f"timeout is a number of seconds above 0 and at most {limits.TIMEOUT_MAX_S:g}, not {timeout!r}"
+        )
+    return timeout
+
+
+def no_table(session: Session, seeds: tuple[str, ...], timeout: float) -> NoRoute:
+    """Return the error of a client that found no cluster."""
+    reached = [address for address, link in session.links.items() if link.is_ready]
+    who = f"{', '.join(reached)} took the question but did not answer" if reached else "none accepts connections"
+    return NoRoute(
+        f"no cluster table from {', '.join(seeds)} within {timeout:g} s: {who}. Check that the nodes run and "
+        "that these are their client addresses"
+    )

@@ -1,0 +1,95 @@
+"""Where a client sends what: one `Link` per node address, and for each partition the link and epoch to use."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from gimmal.cluster.table import Table
+from gimmal.errors import ConfigError
+from gimmal.types import Operation
+
+
+class Link:
+    """The way to one node. Operations wait in `queue` until the socket takes them."""
+
+    __slots__ = ("address", "deadline", "incarnation", "is_ready", "queue", "receipt")
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.incarnation = 0
+        self.is_ready = False
+        self.queue: list[Operation] = []
+        self.receipt = 0
+        self.deadline = 0.0  # of the operation in `queue` that may take longest
+
+
+NOWHERE: Final = ""
+"""The address of the link for partitions that nobody leads; its socket never becomes ready."""
+
+
+class Routes:
+    """All links, and the route of each partition. Seeds stay linked: they can always be asked for a table.
+
+    `links` is replaced, never changed, so that a shell sees by identity that it has sockets to open or close.
+    """
+
+    def __init__(self, seeds: Iterable[str], network: str | None) -> None:
+        self._seeds = tuple(seeds)
+        self._network = network
+        self._nowhere = Link(NOWHERE)
+        self.links: dict[str, Link] = {address: Link(address) for address in self._seeds}
+        self.by_partition: list[tuple[Link, int]] = []
+        self._node_name_by_address: dict[str, str] = {}
+
+    def all_links(self) -> list[Link]:
+        """Return every link with a queue, the one to nowhere included."""
+        return [*self.links.values(), self._nowhere]
+
+    def who(self, address: str) -> str:
+        """Return a node as people know it: its name, if known, and address."""
+        if address == NOWHERE:
+            return "nobody (the partition has no leader, or its leader no address in this network)"
+        name = self._node_name_by_address.get(address)
+        return f"node {name} at {address}" if name else address
+
+    def adopt(self, table: Table) -> list[Operation]:
+        """Route by a new table; return the operations that were queued, to be routed again.
+
+        Raises:
+            ConfigError: the network asked for does not exist in this cluster.
+        """
+        if self._network is None or not self.by_partition:
+            self._network = self._choose_network(table)
+        links = {address: self.links.get(address) or Link(address) for address in self._seeds}
+        link_by_name: dict[str | None, Link] = {}
+        self._node_name_by_address = {}
+        for row in table.nodes:
+            addresses = row.addresses(self._network)
+            if addresses is None:
+                continue
+            address = addresses.client
+            link = links.get(address) or self.links.get(address) or Link(address)
+            link.incarnation = row.incarnation
+            links[address] = link_by_name[row.name] = link
+            self._node_name_by_address[address] = row.name
+        queued: list[Operation] = []
+        for link in self.all_links():
+            queued += link.queue
+            link.queue = []
+        if links.keys() != self.links.keys():
+            self.links = links
+        self.by_partition = [
+            (link_by_name.get(row.leader, self._nowhere), row.epoch) for row in table.partitions
+        ]
+        return queued
+
+    def _choose_network(self, table: Table) -> str:
+        known = list(dict.fromkeys(name for row in table.nodes for name, _ in row.networks))
+        if self._network is not None:
+            if self._network not in known:
+                raise ConfigError(f"no node has an address in network {self._network!r}; known: {', '.join(known)}")
+            return self._network
+        for row in table.nodes:
+            for name, addresses in row.networks:
+                if addresses.client in self._seeds:
+                    return name
+        return known[0]

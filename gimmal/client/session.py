@@ -1,0 +1,354 @@
+"""What a client decides, without I/O: where each operation goes, what travels together, what is tried again.
+
+Every operation is always in exactly one of three places: the queue of a `Link` (not sent), `_later` (refused, so
+surely not executed; waiting for its next try), or in flight (sent, its outcome unknown). From this follow all the
+promises: what is not in flight can be sent again, and when time is up tells `NoRoute` or `Overloaded`; a write
+in flight is never sent again and ends as `OperationTimeout(maybe_applied=True)`; a read in flight is simply sent
+again when its answer takes too long.
+
+Coalescing needs no timer: operations collect in the queues until the shell calls `drain`, once per loop turn,
+and leave as one `Request` per node.
+
+The table is fetched once when a refusal or any reply's header tells of a newer one, after a short random wait
+so that a thousand clients do not ask in the same millisecond.
+
+The time of all methods is a monotonic clock in seconds.
+"""
+
+import heapq
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from gimmal.client.calls import Call
+from gimmal.client.routing import NOWHERE, Link, Routes
+from gimmal.cluster.table import NodeRow, Table
+from gimmal.errors import (
+    ClientClosed,
+    CommandError,
+    GimmalError,
+    IntegerOverflow,
+    InvalidArgument,
+    NoRoute,
+    NotAnInteger,
+    OperationTimeout,
+    OutOfMemory,
+    Overloaded,
+    TooLarge,
+    Unavailable,
+)
+from gimmal.types import Operation
+from gimmal.wire import limits
+from gimmal.wire.messages import (
+    FetchTable,
+    Message,
+    Problem,
+    Refusal,
+    Reply,
+    Request,
+    TableRows,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from random import Random
+
+ATTEMPTS_MAX: Final = 10
+_BACKOFF_FIRST_S: Final = 0.01
+_BACKOFF_MAX_S: Final = 1.0
+_RESEND_READ_AFTER_S: Final = 1.0
+_TABLE_JITTER_S: Final = 0.05
+_TABLE_PATIENCE_S: Final = 0.3
+_NEVER: Final = float("inf")
+
+_ERRORS: Final[dict[int, type[CommandError]]] = {
+    Refusal.INVALID: InvalidArgument,
+    Refusal.NOT_AN_INTEGER: NotAnInteger,
+    Refusal.INTEGER_OVERFLOW: IntegerOverflow,
+    Refusal.TOO_LARGE: TooLarge,
+    Refusal.OUT_OF_MEMORY: OutOfMemory,
+}
+
+
+class Session:
+    """One client's view of a cluster, and everything it has under way."""
+
+    def __init__(self, seeds: "Iterable[str]", network: str | None, dice: "Random", now: float) -> None:
+        self.table: Table | None = None
+        self.counters: Counter[str] = Counter()
+        self._routes = Routes(seeds, network)
+        self._dice = dice
+        self._now = now
+        self._call_by_number: dict[int, Call[Any]] = {}
+        self._next_number = 1
+        self._later: list[tuple[float, int]] = []
+        self._why_later: dict[int, Unavailable] = {}
+        self._look_at = _NEVER  # no deadline of a call is earlier
+        self._fetch_at = now
+        self._version_wanted = 1
+        self._asked = NOWHERE
+        self._outbox: list[tuple[str, Message]] = []
+
+    @property
+    def links(self) -> dict[str, Link]:
+        """The links to keep sockets for; another object when they have changed."""
+        return self._routes.links
+
+    def is_reachable(self, node: NodeRow) -> bool:
+        """Say whether a node takes messages from this client now."""
+        return any(
+            link.is_ready
+            for _, addresses in node.networks
+            if (link := self._routes.links.get(addresses.client)) is not None
+        )
+
+    # -- calls ------------------------------------------------------------------------------------------------
+
+    def start(self, call: Call[Any], timeout: float, now: float) -> None:
+        """Take a call on; its operations leave with the next `drain`."""
+        self._now = now
+        first = call.first = self._next_number
+        call.timeout = timeout
+        call.deadline = now + timeout
+        call.resend_at = _NEVER if call.is_write else now + _RESEND_READ_AFTER_S
+        look_at = min(call.deadline, call.resend_at)
+        if look_at < self._look_at:
+            self._look_at = look_at
+        number = first
+        routes, call_by_number, deadline = self._routes.by_partition, self._call_by_number, call.deadline
+        for partition, command in call.parts:
+            call_by_number[number] = call
+            link, epoch = routes[partition]
+            link.queue.append((number, partition, epoch, 0, 0, command))
+            if deadline > link.deadline:
+                link.deadline = deadline
+            number += 1
+        self._next_number = number
+
+    def abort(self, why: str) -> list[Call[Any]]:
+        """End everything under way with `ClientClosed`."""
+        finished: list[Call[Any]] = []
+        for number in list(self._call_by_number):
+            finished += self._fail(number, ClientClosed(why))
+        return finished
+
+    def _requeue(self, number: int) -> None:
+        """Put an operation that is not in flight into the queue of its present route."""
+        call = self._call_by_number.get(number)
+        if call is None:
+            return
+        partition, command = call.parts[number - call.first]
+        link, epoch = self._routes.by_partition[partition]
+        link.queue.append((number, partition, epoch, 0, 0, command))
+        link.deadline = max(link.deadline, call.deadline)
+
+    # -- out --------------------------------------------------------------------------------------------------
+
+    def drain(self) -> list[tuple[str, Message]]:
+        """Return what is to be sent now, with the address of the node it is for."""
+        outbox, self._outbox = self._outbox, []
+        for address, link in self._routes.links.items():
+            if link.queue and link.is_ready:
+                queue, link.queue = link.queue, []
+                for start in range(0, len(queue), limits.OPERATIONS_MAX):
+                    outbox.append((address, self._request(link, queue[start : start + limits.OPERATIONS_MAX])))
+                link.deadline = 0.0
+        return outbox
+
+    def _request(self, link: Link, operations: list[Operation]) -> Request:
+        milliseconds_left = max(0, int((link.deadline - self._now) * 1000))
+        return Request(*self._header(link), link.receipt, milliseconds_left, tuple(operations))
+
+    def _header(self, link: Link) -> tuple[bytes, int, int, int]:
+        table = self.table
+        if table is None:
+            return b"", 0, 0, 0
+        return table.cluster, 0, link.incarnation, table.version
+
+    def on_ready(self, address: str) -> None:
+        """Learn that a socket takes messages."""
+        link = self._routes.links.get(address)
+        if link is not None:
+            link.is_ready = True
+            if self._asked == NOWHERE:  # nobody could be asked for a table until now
+                self._fetch_at = self._now
+
+    def on_blocked(self, address: str, message: Message) -> None:
+        """Take back a message that a socket did not accept: it was not sent."""
+        link = self._routes.links.get(address)
+        if link is not None:
+            link.is_ready = False
+        if isinstance(message, Request):
+            for operation in message.operations:
+                self._requeue(operation[0])
+        elif isinstance(message, FetchTable):
+            self._fetch_at = min(self._fetch_at, self._now + _TABLE_JITTER_S)
+
+    # -- in ---------------------------------------------------------------------------------------------------
+
+    def receive(self, address: str, message: Message, now: float) -> list[Call[Any]]:
+        """Take a message from a node; return the calls that are done now."""
+        self._now = now
+        finished: list[Call[Any]] = []
+        kind = type(message)
+        if kind is Reply:
+            finished = self._on_reply(address, message)  # type: ignore[arg-type]
+        elif kind is TableRows:
+            self._on_table_rows(message)  # type: ignore[arg-type]
+        elif kind is Problem:
+            self.counters["problems"] += 1
+        if self.table is not None and message.table_version > self.table.version and message.cluster == self.table.cluster:
+            self._want_table(message.table_version, self._dice.uniform(0, _TABLE_JITTER_S))
+        return finished
+
+    def _on_reply(self, address: str, reply: Reply) -> list[Call[Any]]:
+        link = self._routes.links.get(address)
+        if link is not None and reply.receipt:
+            link.receipt = reply.receipt
+        finished: list[Call[Any]] = []
+        call_by_number = self._call_by_number
+        for number, result in zip(reply.numbers, reply.results, strict=False):
+            call = call_by_number.pop(number, None)
+            if call is not None and call.settle(number, result):
+                finished.append(call)
+        for number, refusal, text in reply.refusals:
+            self._on_refusal(address, number, refusal, text, finished)
+        return finished
+
+    def _on_refusal(self, address: str, number: int, refusal: int, text: str, finished: list[Call[Any]]) -> None:
+        call = self._call_by_number.get(number)
+        if call is None:
+            return
+        if refusal in _ERRORS:
+            finished += self._fail(number, _ERRORS[refusal](f"{self._what(call, number)}: {text}"))
+            return
+        if refusal == Refusal.MOVED:
+            self.counters["redirects"] += 1
+            self._want_table(self._version_wanted, 0.0)
+            error: Unavailable = NoRoute(f"{self._what(call, number)}: {text}")
+        else:
+            self.counters["overloaded"] += 1
+            error = Overloaded(f"{self._what(call, number)}: {text}; ask for less at a time")
+        call.attempts += 1
+        if call.attempts >= ATTEMPTS_MAX:
+            finished += self._fail(number, error)
+            return
+        pause = self._dice.uniform(0, min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2.0**call.attempts))
+        self._why_later[number] = error
+        heapq.heappush(self._later, (self._now + pause, number))
+
+    # -- the table --------------------------------------------------------------------------------------------
+
+    def _want_table(self, version: int, pause: float) -> None:
+        if version > self._version_wanted or self._fetch_at == _NEVER:
+            self._version_wanted = max(version, self._version_wanted)
+            self._fetch_at = min(self._fetch_at, self._now + pause)
+
+    def _on_table_rows(self, message: TableRows) -> None:
+        if message.table is not None:
+            table = Table.from_wire(message.table)
+            if self.table is None or (
+                table.cluster == self.table.cluster and table.version > self.table.version
+            ):
+                queued = self._routes.adopt(table)
+                self.table = table
+                for operation in queued:
+                    self._requeue(operation[0])
+                later, self._later = self._later, []
+                for _, number in later:
+                    self._requeue(number)
+        if self.table is not None and self.table.version >= self._version_wanted:
+            self._fetch_at = _NEVER
+
+    def _fetch_table(self, now: float) -> None:
+        """Ask one node that can be reached, another one than last time if there is."""
+        ready = [link for link in self._routes.links.values() if link.is_ready]
+        others = [link for link in ready if link.address != self._asked] or ready
+        if not others:
+            self._asked = NOWHERE
+            self._fetch_at = now + _TABLE_PATIENCE_S
+            return
+        link = self._dice.choice(others)
+        self._asked = link.address
+        self._outbox.append((link.address, FetchTable(*self._header(link))))
+        self._fetch_at = now + _TABLE_PATIENCE_S
+
+    # -- time -------------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float:
+        """Return when to call `tick` next; infinity when nothing waits for time."""
+        later = self._later[0][0] if self._later else _NEVER
+        return min(self._look_at, self._fetch_at, later)
+
+    def tick(self, now: float) -> list[Call[Any]]:
+        """Do what time asks for; return the calls whose time is up."""
+        self._now = now
+        while self._later and self._later[0][0] <= now:
+            self._requeue(heapq.heappop(self._later)[1])
+        if self._fetch_at <= now:
+            self._fetch_table(now)
+        return self._look_for_late_calls(now) if self._look_at <= now else []
+
+    def _look_for_late_calls(self, now: float) -> list[Call[Any]]:
+        """Look at every call under way. It happens about once per timeout, so no call needs a timer of its own."""
+        unsent = {operation[0]: link for link in self._routes.all_links() for operation in link.queue}
+        waiting = {number for _, number in self._later}
+        finished: list[Call[Any]] = []
+        look_at = _NEVER
+        for call in dict.fromkeys(self._call_by_number.values()):
+            if call.deadline <= now:
+                for number in call.open_numbers():
+                    error = self._why_late(call, number, unsent.get(number), is_waiting=number in waiting)
+                    finished += self._fail(number, error)
+                continue
+            if call.resend_at <= now:
+                call.resend_at = now + _RESEND_READ_AFTER_S
+                call.attempts += 1
+                if call.attempts < ATTEMPTS_MAX:
+                    for number in call.open_numbers():
+                        if number not in unsent and number not in waiting:
+                            self.counters["resent_reads"] += 1
+                            self._requeue(number)
+            look_at = min(look_at, call.deadline, call.resend_at)
+        self._look_at = look_at
+        self._forget_finished()
+        return finished
+
+    def _forget_finished(self) -> None:
+        """Drop finished operations from the queues."""
+        alive = self._call_by_number
+        for link in self._routes.all_links():
+            if any(operation[0] not in alive for operation in link.queue):
+                link.queue = [operation for operation in link.queue if operation[0] in alive]
+        self._why_later = {number: why for number, why in self._why_later.items() if number in alive}
+
+    def _why_late(self, call: Call[Any], number: int, unsent: Link | None, *, is_waiting: bool) -> GimmalError:
+        what = f"{self._what(call, number)}: no answer within {call.timeout:g} s"
+        if is_waiting:
+            return self._why_later[number]
+        if unsent is not None:
+            why = self._why_later.get(number)
+            return NoRoute(
+                f"{what}: {self._routes.who(unsent.address)} could not be reached, so nothing was sent; "
+                f"check that it runs, then ask again{f' (before that: {why})' if why else ''}"
+            )
+        if call.is_write:
+            return OperationTimeout(
+                f"{what}; it was sent and may have been applied: read before you write it again",
+                maybe_applied=True,
+            )
+        return OperationTimeout(f"{what}; check the node, or ask again", maybe_applied=False)
+
+    def _fail(self, number: int, error: GimmalError) -> list[Call[Any]]:
+        """End one operation with an error; return its call if that was its last."""
+        call = self._call_by_number.pop(number)
+        return [call] if call.fail(number, error) else []
+
+    def _what(self, call: Call[Any], number: int) -> str:
+        """Return what was asked, of whom, for people."""
+        partition, command = call.parts[number - call.first]
+        link, _ = self._routes.by_partition[partition]
+        argument = command[1]
+        key = argument if isinstance(argument, bytes) else argument[0]
+        shown = key[:64].decode("utf-8", "backslashreplace")
+        more = "" if argument is key else " and others"
+        return f"{call.name} {shown!r}{more} (partition {partition}, {self._routes.who(link.address)})"

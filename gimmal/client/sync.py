@@ -1,0 +1,219 @@
+"""The client for threads: the same calls as `gimmal.client.aio`, each waiting for its answer."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from gimmal.client.calls import Call
+from gimmal.client.commands import Commands, Consistency, Key, prefix_bytes
+from gimmal.client.exchange import Exchange
+from gimmal.client.mapping import KeyMap
+from gimmal.client.overview import Cluster, overview
+from gimmal.client.pump import check_timeout, parse_seeds
+from gimmal.client.scanning import Scan
+from gimmal.client.values import Serializer, Values
+from gimmal.errors import ClientClosed
+
+T = TypeVar("T")
+
+
+class Client:
+    """A cluster, for any number of threads. Made by `gimmal.connect`; a context manager.
+
+    Fork-safe: a child process that uses it connects anew. Every operation takes `timeout` in seconds (default:
+    the client's) and raises what `gimmal.errors` lists: `InvalidArgument` or `TypeError` before anything is
+    sent, a `CommandError` when the cluster refused, `Unavailable` when nothing was done, `OperationTimeout` when
+    no answer came in time.
+    """
+
+    def __init__(
+        self,
+        seeds: str | Iterable[str],
+        *,
+        timeout: float = 5.0,
+        network: str | None = None,
+        serializer: Serializer | None = None,
+    ) -> None:
+        self._seeds = parse_seeds(seeds)
+        self._timeout = check_timeout(timeout)
+        self._network = network
+        self._is_closed = False
+        self._exchange = Exchange(self._seeds, network, self._timeout)
+        self._pid = os.getpid()
+        self._commands = Commands(self._exchange.partitions, Values(serializer))
+
+    # -- life -------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the client; calls of other threads end with `ClientClosed`. Closing twice is fine."""
+        self._is_closed = True
+        if self._pid == os.getpid():
+            self._exchange.close("this client was closed: connect a new one")
+
+    def _current_exchange(self) -> Exchange:
+        if self._is_closed:
+            raise ClientClosed("this client was closed: connect a new one")
+        if self._pid != os.getpid():
+            self._exchange = self._exchange.replacement_after_fork(self._seeds, self._network, self._timeout)
+            self._pid = os.getpid()
+        return self._exchange
+
+    def _run(self, build: Callable[..., Call[T]], *arguments: Any, timeout: float | None) -> T:
+        call = build(self._commands, *arguments)
+        return self._current_exchange().run(call, self._timeout if timeout is None else check_timeout(timeout))
+
+    # -- keys -------------------------------------------------------------------------------------------------
+
+    def set(
+        self,
+        key: Key,
+        value: Any,
+        *,
+        ttl: float | None = None,
+        nx: bool = False,
+        xx: bool = False,
+        keep_ttl: bool = False,
+        if_version: int | None = None,
+        timeout: float | None = None,
+    ) -> bool:
+        """Set a key. False when a condition was not met: `nx` only if absent, `xx` only if present,
+        `if_version` only if that is its version (0: absent).
+
+        `ttl` is in seconds; without it the key lives for ever, or as long as before with `keep_ttl`.
+        """
+        flags = (nx, xx, keep_ttl)
+        return self._run(Commands.set, key, value, ttl, flags, if_version, timeout=timeout)
+
+    def get(
+        self,
+        key: Key,
+        default: Any = None,
+        *,
+        consistency: Consistency = "linearizable",
+        timeout: float | None = None,
+    ) -> Any:
+        """Return a key's value, or `default` when there is no such key."""
+        return self._run(Commands.get, key, default, consistency, timeout=timeout)
+
+    def get_versioned(self, key: Key, *, timeout: float | None = None) -> tuple[Any, int] | None:
+        """Return (value, version), or None when there is no such key."""
+        return self._run(Commands.get_versioned, key, timeout=timeout)
+
+    def delete(self, key: Key, *, timeout: float | None = None) -> bool:
+        """Delete a key; False when there was none."""
+        return self._run(Commands.delete, key, timeout=timeout)
+
+    def exists(
+        self, key: Key, *, consistency: Consistency = "linearizable", timeout: float | None = None
+    ) -> bool:
+        """Say whether a key exists."""
+        return self._run(Commands.exists, key, consistency, timeout=timeout)
+
+    def ttl(
+        self, key: Key, *, consistency: Consistency = "linearizable", timeout: float | None = None
+    ) -> float:
+        """Return the seconds a key has left; -1 when it does not expire, -2 when there is no such key."""
+        return self._run(Commands.ttl, key, consistency, timeout=timeout)
+
+    def expire(self, key: Key, ttl: float, *, timeout: float | None = None) -> bool:
+        """Let a key expire in `ttl` seconds; False when there is no such key."""
+        return self._run(Commands.expire, key, ttl, timeout=timeout)
+
+    def persist(self, key: Key, *, timeout: float | None = None) -> bool:
+        """Let a key live for ever; False when it already did, or does not exist."""
+        return self._run(Commands.persist, key, timeout=timeout)
+
+    def incr(self, key: Key, amount: int = 1, *, timeout: float | None = None) -> int:
+        """Add to a counter and return it; a missing key counts as 0 and an expiry is kept.
+
+        Raises:
+            NotAnInteger: the key holds something else.
+            IntegerOverflow: the sum leaves signed 64 bits; the counter keeps its value.
+        """
+        return self._run(Commands.incr, key, amount, timeout=timeout)
+
+    def decr(self, key: Key, amount: int = 1, *, timeout: float | None = None) -> int:
+        """Subtract from a counter and return it; otherwise as `incr`."""
+        return self._run(Commands.decr, key, amount, timeout=timeout)
+
+    def get_many(
+        self,
+        keys: Iterable[Key],
+        *,
+        consistency: Consistency = "linearizable",
+        timeout: float | None = None,
+    ) -> dict[Any, Any]:
+        """Return the values of the keys that exist. Atomic per partition only.
+
+        An error carries `done` (what was found elsewhere) and `failed` (key -> error).
+        """
+        return self._run(Commands.get_many, keys, consistency, timeout=timeout)
+
+    def set_many(
+        self, mapping: Mapping[Any, Any], ttl: float | None = None, *, timeout: float | None = None
+    ) -> int:
+        """Set many keys and return how many. Atomic per partition only.
+
+        An error carries `done` (the keys set) and `failed` (key -> error).
+        """
+        return self._run(Commands.set_many, mapping, ttl, timeout=timeout)
+
+    def delete_many(self, keys: Iterable[Key], *, timeout: float | None = None) -> int:
+        """Delete many keys and return how many there were. Atomic per partition only; errors as `set_many`."""
+        return self._run(Commands.delete_many, keys, timeout=timeout)
+
+    def scan(self, prefix: Key = "", *, timeout: float | None = None) -> Iterator[Any]:
+        """Iterate over the keys of the whole cluster that start with `prefix`, in no order.
+
+        Keys come as str, or as bytes when they are not UTF-8 or the prefix is bytes. A key present throughout
+        comes at least once. `timeout` is per page.
+        """
+        partitions = self._current_exchange().partitions
+        scan = Scan(prefix_bytes(prefix), partitions, as_bytes=isinstance(prefix, bytes))
+        while scan.is_open:
+            yield from scan.take(
+                self._run(Commands.scan_pages, scan.next_pages(), scan.prefix, timeout=timeout)
+            )
+
+    def map(self, prefix: str = "") -> MutableMapping[str, Any]:
+        """Return the keys under a prefix as a mutable mapping; its keys are without the prefix."""
+        return KeyMap(self, prefix)
+
+    # -- the cluster ------------------------------------------------------------------------------------------
+
+    def cluster(self) -> Cluster:
+        """Return the nodes and partitions by this client's newest table."""
+        return overview(self._current_exchange().session)
+
+    def counters(self) -> dict[str, int]:
+        """Return what this client has counted: redirects, overloaded, resent_reads, protocol_errors, problems."""
+        return dict(self._current_exchange().session.counters)
+
+
+def connect(
+    seeds: str | Iterable[str],
+    *,
+    timeout: float = 5.0,
+    network: str | None = None,
+    serializer: Serializer | None = None,
+) -> Client:
+    """Connect to a cluster and return a thread-safe client: `gimmal.connect("127.0.0.1:7700,127.0.0.1:7710")`.
+
+    `seeds` are client addresses of any nodes. `timeout` is the default of every operation, in seconds (at most
+    60). `network` picks one of the nodes' named address sets; by default the one in which the seed appears.
+    `serializer` has `dumps` to bytes and `loads`; by default msgpack.
+
+    Raises:
+        NoRoute: no seed gave a cluster table within `timeout`.
+        InvalidArgument: a seed is not `host:port`, or the timeout is out of range.
+    """
+    return Client(seeds, timeout=timeout, network=network, serializer=serializer)

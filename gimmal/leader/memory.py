@@ -1,0 +1,120 @@
+"""How full a node may get, and what goes when it is full.
+
+Limits are per node and count all copies it holds, as its `Footprint` does. Policy `refuse` turns a write away
+before it is appended when it would not fit. Policy `lru` lets it in and then evicts the least recently used keys
+of all partitions the node leads, in the exact order of use; reads count as use. A record that would not fit into
+an empty node is refused under both. The order of use is kept only where it can matter: policy `lru` with a limit.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from gimmal.store.footprint import EXPIRY_OVERHEAD_BYTES, Footprint
+from gimmal.store.kv import VERSION_BYTES, Keys, record_bytes, version_of
+from gimmal.types import Command
+from gimmal.wire import commands
+
+Policy: TypeAlias = Literal["refuse", "lru"]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimits:
+    """What a node may hold: entries, bytes (overheads included), and what to do when that is reached."""
+
+    max_entries: int | None = None
+    max_memory_bytes: int | None = None
+    policy: Policy = "refuse"
+
+
+class Memory:
+    """Admits writes and chooses victims. `led` maps each partition led to its keys."""
+
+    def __init__(self, limits: MemoryLimits, footprint: Footprint, led: Mapping[int, Keys]) -> None:
+        self._limits = limits
+        self._footprint = footprint
+        self._led = led
+        self.is_limited = limits.max_entries is not None or limits.max_memory_bytes is not None
+        self.tracks_use = self.is_limited and limits.policy == "lru"
+        self._partition_by_use: OrderedDict[bytes, int] = OrderedDict()  # least recently used key first
+
+    def why_refused(self, keys: Keys, command: Command) -> str | None:
+        """Return why a write may not be appended, or None when it may."""
+        new_entries, new_bytes = growth(keys, command)
+        if new_entries <= 0 and new_bytes <= 0:
+            return None
+        evicts = self._limits.policy == "lru"
+        entries, size_bytes = (0, 0) if evicts else (self._footprint.entries, self._footprint.size_bytes)
+        max_entries, max_bytes = self._limits.max_entries, self._limits.max_memory_bytes
+        if max_entries is not None and new_entries > 0 and entries + new_entries > max_entries:
+            return f"the node holds {self._footprint.entries} of at most {max_entries} entries"
+        if max_bytes is not None and new_bytes > 0 and size_bytes + new_bytes > max_bytes:
+            return f"{new_bytes} more bytes do not fit: {self._footprint.size_bytes} of {max_bytes} are in use"
+        return None
+
+    def on_read(self, command: Command) -> None:
+        """Note that the keys of a read were used."""
+        order = self._partition_by_use
+        for key in commands.keys_of(command):
+            if key in order:
+                order.move_to_end(key)
+
+    def on_committed(self, partition: int, command: Command) -> None:
+        """Note what a committed write used, made or removed."""
+        order, records = self._partition_by_use, self._led[partition].records
+        for key in commands.keys_of(command):
+            if key in records:
+                order[key] = partition
+                order.move_to_end(key)
+            else:
+                order.pop(key, None)
+
+    def victims(self) -> Iterator[tuple[int, Command]]:
+        """Yield (partition, EVICT command) for the least recently used keys while the node is over its limits.
+
+        The caller proposes each before it asks for the next, so that the footprint says when it is enough.
+        """
+        while self._is_over() and self._partition_by_use:
+            key, partition = self._partition_by_use.popitem(last=False)
+            record = self._led[partition].records.get(key)
+            if record is not None:
+                yield partition, (commands.EVICT, key, version_of(record))
+
+    def _is_over(self) -> bool:
+        max_entries, max_bytes = self._limits.max_entries, self._limits.max_memory_bytes
+        return (max_entries is not None and self._footprint.entries > max_entries) or (
+            max_bytes is not None and self._footprint.size_bytes > max_bytes
+        )
+
+
+_COUNTER_BYTES = VERSION_BYTES + 9  # the longest integer
+
+
+def growth(keys: Keys, command: Command) -> tuple[int, int]:
+    """Return how many entries and bytes a write may add; what would fail a condition counts as if it did not."""
+    code = command[0]
+    if code == commands.SET:
+        return _growth_of_set(keys, command[1], len(command[2]) + VERSION_BYTES, has_ttl=command[3] > 0)
+    if code == commands.INCR:
+        key = command[1]
+        return (0, 0) if key in keys.records else (1, record_bytes(key, bytes(_COUNTER_BYTES)))
+    if code == commands.SET_MANY:
+        pairs, has_ttl = command[1], command[2] > 0
+        record_size_by_key = {
+            key: len(value) + VERSION_BYTES for key, value in zip(pairs[::2], pairs[1::2], strict=True)
+        }
+        parts = [_growth_of_set(keys, key, size, has_ttl=has_ttl) for key, size in record_size_by_key.items()]
+        return sum(entries for entries, _ in parts), sum(size for _, size in parts)
+    if code == commands.SET_TTL:
+        is_new = command[1] in keys.records and command[1] not in keys.expires_at_ms
+        return 0, EXPIRY_OVERHEAD_BYTES if is_new else 0
+    return 0, 0
+
+
+def _growth_of_set(keys: Keys, key: bytes, record_size: int, *, has_ttl: bool) -> tuple[int, int]:
+    old = keys.records.get(key)
+    expiry_bytes = EXPIRY_OVERHEAD_BYTES if has_ttl and key not in keys.expires_at_ms else 0
+    if old is not None:
+        return 0, record_size - len(old) + expiry_bytes
+    return 1, record_bytes(key, b"") + record_size + expiry_bytes

@@ -1,0 +1,296 @@
+"""A node without its sockets: which machine gets what, and in which order. No protocol rules live here.
+
+How one request travels: `receive` finds the partition's replica; a read is answered from committed state, a write
+is proposed and answered when it comes back committed; answers collect per client and leave as one `Reply` each at
+`drain`. After each commit the leader's rooms look at what was written (when it expires, who was used last) and
+may propose further commands of their own.
+
+Four verbs: `receive`, `tick`, `next_deadline`, `drain`. `reject` is the fifth, for frames that were no message.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from gimmal.cluster.table import Table
+from gimmal.errors import RemoteProtocolError
+from gimmal.hashing import SLOTS, key_slot
+from gimmal.leader.expiry import Expiry, expire_if_due
+from gimmal.leader.memory import Memory, MemoryLimits
+from gimmal.node.clients import Clients
+from gimmal.replication.replica import Committed, Replica
+from gimmal.store.engine import Engine
+from gimmal.store.footprint import Footprint
+from gimmal.store.kv import Keys, Refused
+from gimmal.types import Command, Instant
+from gimmal.wire import commands, limits
+from gimmal.wire.messages import (
+    Fault,
+    FetchStatus,
+    FetchTable,
+    Message,
+    Problem,
+    Refusal,
+    Reply,
+    Request,
+    Status,
+    TableRows,
+)
+
+if TYPE_CHECKING:
+    from random import Random
+
+_EXPIRIES_PER_TICK: Final = 512
+_ANSWER_BYTES: Final = 24  # about what an answer without a value takes in a reply
+_TABLE_ROW_BYTES: Final = 64  # about what a partition takes in a table
+_LOOK_AGAIN_S: Final = 1.0  # expiry times are wall clock; timers are not, and the two may drift
+
+
+@dataclass(slots=True)
+class Answers:
+    """What one client is owed at the end of this turn."""
+
+    numbers: list[int] = field(default_factory=list)
+    results: list[Any] = field(default_factory=list)
+    refusals: list[tuple[int, int, str]] = field(default_factory=list)
+    size_bytes: int = 0
+
+
+class NodeCore:
+    """One node of a cluster, led by messages and time alone."""
+
+    def __init__(self, name: str, table: Table, memory_limits: MemoryLimits, dice: "Random", now: Instant) -> None:
+        row = table.node(name)
+        if row is None:
+            raise ValueError(f"the cluster table has no node {name!r}")
+        self.name = name
+        self.incarnation = row.incarnation
+        self.table = table
+        self.counters: Counter[str] = Counter()
+        self._started_at_s = now.seconds
+        self._now = now
+        self._slots_per_partition = SLOTS // len(table.partitions)
+        self._footprint = Footprint()
+        self._led: dict[int, Replica] = {}
+        self._led_keys: dict[int, Keys] = {}
+        for partition, partition_row in enumerate(table.partitions):
+            if partition_row.leader == name:
+                replica = Replica(partition, partition_row.epoch, Engine(self._footprint))
+                self._led[partition] = replica
+                self._led_keys[partition] = replica.engine.keys
+        self._expiry = Expiry(self._led_keys)
+        self._memory = Memory(memory_limits, self._footprint, self._led_keys)
+        self._clients = Clients(dice)
+        self._answers: dict[bytes, Answers] = {}
+        self._outbox: list[tuple[bytes, Message]] = []
+        self._receivers: dict[type[Message], Callable[[bytes, Any, Instant], None]] = {
+            Request: self._on_request,
+            FetchTable: self._on_fetch_table,
+            FetchStatus: self._on_fetch_status,
+        }
+
+    # -- the four verbs ---------------------------------------------------------------------------------------
+
+    def receive(self, peer: bytes, message: Message, now: Instant) -> None:
+        """Take one message from a client."""
+        self._now = now
+        if message.cluster and message.cluster != self.table.cluster:
+            self._problem(peer, Fault.WRONG_CLUSTER, f"this node belongs to cluster {self.table.cluster.hex()}")
+            return
+        receiver = self._receivers.get(type(message))
+        if receiver is None:
+            self._problem(peer, Fault.UNEXPECTED, f"a node does not expect a {type(message).__name__}")
+        else:
+            receiver(peer, message, now)
+
+    def reject(self, peer: bytes, error: RemoteProtocolError, now: Instant) -> bool:
+        """Count and answer a frame that was no message; say whether it is worth a log line."""
+        self._now = now
+        self._problem(peer, Fault.MALFORMED, str(error)[: limits.TEXT_BYTES_MAX])
+        return self._clients.may_complain(peer, now)
+
+    def tick(self, now: Instant) -> None:
+        """Do what time asks for."""
+        self._now = now
+        for partition, command in self._expiry.due(now.unix_ms, _EXPIRIES_PER_TICK):
+            self._propose(self._led[partition], None, command)
+        self._clients.tick(now)
+
+    def next_deadline(self) -> float | None:
+        """Return when to call `tick` next, in the clock of `Instant.seconds`."""
+        due_ms = self._expiry.next_ms()
+        if due_ms is None:
+            return None
+        return self._now.seconds + min(max(due_ms - self._now.unix_ms, 0) / 1000, _LOOK_AGAIN_S)
+
+    def drain(self) -> list[tuple[bytes, Message]]:
+        """Return what is to be sent, and forget it."""
+        outbox, self._outbox = self._outbox, []
+        if self._answers:
+            answers_by_peer, self._answers = self._answers, {}
+            for peer, answers in answers_by_peer.items():
+                receipt = self._clients.on_reply(peer, answers.size_bytes)
+                reply = Reply(
+                    *self._header(),
+                    receipt,
+                    tuple(answers.numbers),
+                    tuple(answers.results),
+                    tuple(answers.refusals),
+                )
+                outbox.append((peer, reply))
+        return outbox
+
+    # -- requests ---------------------------------------------------------------------------------------------
+
+    def _on_request(self, peer: bytes, request: Request, now: Instant) -> None:
+        client = self._clients.seen(peer, now)
+        client.on_receipt(request.receipt)
+        self.counters["operations"] += len(request.operations)
+        if request.destination not in (0, self.incarnation):
+            self._refuse_all(peer, request, Refusal.MOVED, f"{self.name} is now incarnation {self.incarnation}")
+            return
+        if client.is_overloaded:
+            self._refuse_all(peer, request, Refusal.OVERLOADED, f"{self.name} waits for you to read its answers")
+            return
+        led = self._led
+        for number, partition, epoch, _session, _floor, command in request.operations:
+            replica = led.get(partition)
+            if replica is None or (epoch and epoch != replica.epoch):
+                self._refuse(peer, number, Refusal.MOVED, f"{self.name} does not lead partition {partition}")
+            elif not self._is_at_home(partition, command):
+                self._refuse(peer, number, Refusal.INVALID, f"the key does not belong to partition {partition}")
+            elif command[0] < commands.FIRST_WRITE:
+                self._read(replica, peer, number, command)
+            else:
+                self._write(replica, peer, number, command)
+
+    def _is_at_home(self, partition: int, command: Command) -> bool:
+        """Say whether every key of a command belongs to the partition: else nobody would find it again."""
+        slots = self._slots_per_partition
+        argument = command[1]
+        if type(argument) is bytes:
+            return key_slot(argument) // slots == partition or command[0] == commands.SCAN
+        return all(key_slot(key) // slots == partition for key in commands.keys_of(command))
+
+    def _read(self, replica: Replica, peer: bytes, number: int, command: Command) -> None:
+        keys = replica.engine.keys
+        now_ms = self._now.unix_ms
+        if keys.expires_at_ms:  # a key found expired is answered for after its EXPIRE has committed
+            for key in commands.keys_of(command):
+                expire = expire_if_due(keys, key, now_ms)
+                if expire:
+                    self._propose(replica, None, expire)
+        if self._memory.tracks_use:
+            self._memory.on_read(command)
+        self._answer(peer, number, replica.read(command, now_ms))
+
+    def _write(self, replica: Replica, peer: bytes, number: int, command: Command) -> None:
+        if self._memory.is_limited:
+            refused = self._memory.why_refused(replica.engine.keys, command)
+            if refused:
+                self._refuse(peer, number, Refusal.OUT_OF_MEMORY, f"{self.name}: {refused}")
+                return
+        self._propose(replica, (peer, number), command)
+
+    def _propose(self, replica: Replica, ticket: tuple[bytes, int] | None, command: Command) -> None:
+        for committed in replica.propose(ticket, command, self._now.unix_ms):
+            self._on_committed(replica, committed)
+
+    def _on_committed(self, replica: Replica, committed: Committed) -> None:
+        ticket, command, result = committed
+        if ticket is not None:
+            self._answer(*ticket, result)
+        elif result:
+            self.counters[commands.NAMES[command[0]]] += 1
+        if type(result) is Refused:
+            return
+        self._expiry.on_committed(replica.partition, command)
+        if self._memory.tracks_use:
+            self._memory.on_committed(replica.partition, command)
+            if ticket is not None:
+                for partition, evict in self._memory.victims():
+                    self._propose(self._led[partition], None, evict)
+
+    # -- answers ----------------------------------------------------------------------------------------------
+
+    def _header(self) -> tuple[bytes, int, int, int]:
+        return self.table.cluster, self.incarnation, 0, self.table.version
+
+    def _answers_to(self, peer: bytes) -> Answers:
+        answers = self._answers.get(peer)
+        if answers is None:
+            answers = self._answers[peer] = Answers()
+        return answers
+
+    def _answer(self, peer: bytes, number: int, result: Any) -> None:
+        kind = type(result)
+        if kind is Refused:
+            self._refuse(peer, number, result.refusal, result.text)
+            return
+        size_bytes = _ANSWER_BYTES
+        if kind is bytes:
+            size_bytes += len(result)
+        elif kind is tuple:
+            size_bytes += _size_bytes(result)
+            if size_bytes > limits.SET_MANY_BYTES_MAX:
+                self._refuse(peer, number, Refusal.TOO_LARGE, f"an answer of {size_bytes} bytes; ask for fewer keys")
+                return
+        answers = self._answers_to(peer)
+        answers.numbers.append(number)
+        answers.results.append(result)
+        answers.size_bytes += size_bytes
+
+    def _refuse(self, peer: bytes, number: int, refusal: Refusal, text: str) -> None:
+        if refusal == Refusal.MOVED:
+            self.counters["moved"] += 1
+        answers = self._answers_to(peer)
+        answers.refusals.append((number, int(refusal), text))
+        answers.size_bytes += _ANSWER_BYTES + len(text)
+
+    def _refuse_all(self, peer: bytes, request: Request, refusal: Refusal, text: str) -> None:
+        for operation in request.operations:
+            self._refuse(peer, operation[0], refusal, text)
+
+    def _problem(self, peer: bytes, fault: Fault, text: str) -> None:
+        self.counters["protocol_errors"] += 1
+        self._outbox.append((peer, Problem(*self._header(), int(fault), text)))
+
+    # -- the table and the node's own state -------------------------------------------------------------------
+
+    def _on_fetch_table(self, peer: bytes, message: FetchTable, now: Instant) -> None:
+        client = self._clients.seen(peer, now)
+        is_newest = message.cluster == self.table.cluster and message.table_version >= self.table.version
+        if client.is_overloaded:
+            return
+        if not is_newest:
+            client.sent_bytes += _TABLE_ROW_BYTES * len(self.table.partitions)
+        rows = TableRows(*self._header(), None if is_newest else self.table.to_wire())
+        self._outbox.append((peer, rows))
+
+    def _on_fetch_status(self, peer: bytes, message: FetchStatus, now: Instant) -> None:
+        facts: dict[str, int | str] = {
+            "name": self.name,
+            "state": "serving",
+            "incarnation": self.incarnation,
+            "table_version": self.table.version,
+            "partitions_led": len(self._led),
+            "partitions_held": len(self._led),
+            "entries": self._footprint.entries,
+            "memory_bytes": self._footprint.size_bytes,
+            "uptime_s": int(now.seconds - self._started_at_s),
+            **{name: self.counters[name] for name in ("operations", "moved", "protocol_errors")},
+            "expired": self.counters[commands.NAMES[commands.EXPIRE]],
+            "evicted": self.counters[commands.NAMES[commands.EVICT]],
+        }
+        self._outbox.append((peer, Status(*self._header(), tuple(facts.items()))))
+
+
+def _size_bytes(result: tuple[Any, ...]) -> int:
+    total = 0
+    for part in result:
+        if type(part) is bytes:
+            total += len(part) + 5
+        elif type(part) is tuple:
+            total += _size_bytes(part)
+    return total

@@ -1,0 +1,80 @@
+"""The node's socket for clients: a ROUTER that hands over frames and takes frames, and never blocks.
+
+One message is one frame behind the peer's identity. The identity only says where an answer goes; no authority
+follows from it. A message of several frames is none of ours and is reported as such.
+"""
+
+from typing import Final
+
+import zmq
+
+from gimmal.wire import limits
+
+_RECEIVE_FRAMES_MAX: Final = 256
+_RECEIVE_BYTES_MAX: Final = 8 * 1024 * 1024
+
+
+class ClientSocket:
+    """A bound ROUTER. Raises `OSError` when the address cannot be bound."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
+        self._socket = context.socket(zmq.ROUTER)
+        for option, value in (
+            (zmq.LINGER, 0),
+            (zmq.ROUTER_MANDATORY, 1),
+            (zmq.MAXMSGSIZE, limits.MESSAGE_BYTES_MAX),
+            (zmq.HANDSHAKE_IVL, 3_000),
+            (zmq.HEARTBEAT_IVL, 1_000),
+            (zmq.HEARTBEAT_TIMEOUT, 3_000),
+            (zmq.BACKLOG, 1_024),
+            (zmq.TCP_KEEPALIVE, 1),
+            (zmq.SNDHWM, 1_000),
+            (zmq.RCVHWM, 1_000),
+        ):
+            self._socket.setsockopt(option, value)
+        self._socket.bind(f"tcp://{address}")
+        self.undelivered = 0
+
+    def fileno(self) -> int:
+        """Return the edge-triggered descriptor that signals a change of state."""
+        descriptor: int = self._socket.getsockopt(zmq.FD)
+        return descriptor
+
+    def receive(self) -> tuple[list[tuple[bytes, bytes | None]], bool]:
+        """Return (peer, frame) pairs, and whether the turn's budget ran out before the socket did.
+
+        A frame of None stands for a message of more than one frame.
+        """
+        received: list[tuple[bytes, bytes | None]] = []
+        receive, get = self._socket.recv, self._socket.getsockopt
+        size_bytes = 0
+        try:
+            while len(received) < _RECEIVE_FRAMES_MAX and size_bytes < _RECEIVE_BYTES_MAX:
+                peer = receive(zmq.NOBLOCK)
+                frame: bytes | None = receive(zmq.NOBLOCK) if get(zmq.RCVMORE) else None
+                while get(zmq.RCVMORE):
+                    receive(zmq.NOBLOCK)
+                    frame = None
+                received.append((peer, frame))
+                size_bytes += len(frame or b"")
+        except zmq.Again:
+            return received, False
+        return received, True
+
+    def has_more(self) -> bool:
+        """Say whether frames wait. Sends eat the descriptor's signal, so this is asked after them."""
+        return bool(self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
+
+    def send(self, peer: bytes, frame: bytes) -> None:
+        """Send a frame, or drop and count it when the peer is gone or its queue is full."""
+        try:
+            self._socket.send(peer, zmq.SNDMORE | zmq.NOBLOCK)
+            self._socket.send(frame, zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                raise
+            self.undelivered += 1
+
+    def close(self) -> None:
+        """Close the socket; what was not sent is dropped."""
+        self._socket.close()

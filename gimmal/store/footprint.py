@@ -1,0 +1,22 @@
+"""How much the copies on one node hold, counted as they change.
+
+A node's engines share one `Footprint`. It only counts; what to do about the count is the leader's business
+(`gimmal.leader.memory`).
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+RECORD_OVERHEAD_BYTES: Final = 152
+"""Two bytes objects (33 bytes each and rounding to 16) and their share of a hash table between 1/3 and 2/3 full."""
+
+EXPIRY_OVERHEAD_BYTES: Final = 104
+"""An expiry time: its integer, its share of a hash table, and its place in the leader's heap."""
+
+
+@dataclass(slots=True)
+class Footprint:
+    """Entries held, and the bytes of memory they cost, overheads included."""
+
+    entries: int = 0
+    size_bytes: int = 0

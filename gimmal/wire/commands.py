@@ -1,0 +1,160 @@
+"""The commands of a partition: their codes, their shapes, and the check of what a client sent.
+
+A command is a tuple `(code, *arguments)`: the smallest thing that a log can hold and `apply` can dispatch on.
+Keys and values are bytes; times are integer milliseconds; an absent `if_version` is None.
+
+    GET          key                                     -> record | None          (record: see `gimmal.store.kv`)
+    GET_MANY     keys                                    -> (record | None, ...)
+    EXISTS       key                                     -> bool
+    TTL          key                                     -> ms left | -1 no expiry | -2 no such key
+    SCAN         prefix, position, removals              -> (next position | -1, removals, keys)
+    SET          key, value, ttl_ms, flags, if_version   -> bool                   (ttl_ms 0: no expiry)
+    SET_MANY     (key, value, key, value, ...), ttl_ms   -> number set
+    DELETE       key                                     -> bool
+    DELETE_MANY  keys                                    -> number deleted
+    SET_TTL      key, ttl_ms                             -> bool
+    PERSIST      key                                     -> bool
+    INCR         key, amount                             -> int
+
+Two commands are born of the leader's timers and are never accepted from a client. They name the version they
+saw and do nothing if it has changed: EXPIRE (key, version), EVICT (key, version) -> bool.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from gimmal.types import Command
+from gimmal.wire import limits
+
+GET: Final = 1
+GET_MANY: Final = 2
+EXISTS: Final = 3
+TTL: Final = 4
+SCAN: Final = 5
+SET: Final = 16
+SET_MANY: Final = 17
+DELETE: Final = 18
+DELETE_MANY: Final = 19
+SET_TTL: Final = 20
+PERSIST: Final = 21
+INCR: Final = 22
+EXPIRE: Final = 64
+EVICT: Final = 65
+
+FIRST_WRITE: Final = SET
+"""Codes below only read; this one and those above change state and pass the log."""
+
+NX: Final = 1
+XX: Final = 2
+KEEP_TTL: Final = 4
+
+NAMES: Final = {
+    GET: "get",
+    GET_MANY: "get_many",
+    EXISTS: "exists",
+    TTL: "ttl",
+    SCAN: "scan",
+    SET: "set",
+    SET_MANY: "set_many",
+    DELETE: "delete",
+    DELETE_MANY: "delete_many",
+    SET_TTL: "expire",
+    PERSIST: "persist",
+    INCR: "incr",
+    EXPIRE: "expire (timer)",
+    EVICT: "evict (timer)",
+}
+
+
+def keys_of(command: Command) -> tuple[bytes, ...]:
+    """Return the keys a command names; empty for SCAN."""
+    code = command[0]
+    if code in (GET_MANY, DELETE_MANY):
+        keys: tuple[bytes, ...] = command[1]
+        return keys
+    if code == SET_MANY:
+        pairs: tuple[bytes, ...] = command[1]
+        return pairs[::2]
+    return () if code == SCAN else (command[1],)
+
+
+def _key(key: object) -> bool:
+    return type(key) is bytes and 0 < len(key) <= limits.KEY_BYTES_MAX
+
+
+def _value(value: object) -> bool:
+    return type(value) is bytes and 0 < len(value) <= limits.VALUE_BYTES_MAX
+
+
+def _between(number: object, low: int, high: int) -> bool:
+    return type(number) is int and low <= number <= high
+
+
+def _one_key(command: Command) -> bool:
+    _, key = command
+    return type(key) is bytes and 0 < len(key) <= limits.KEY_BYTES_MAX
+
+
+def _many_keys(command: Command) -> bool:
+    _, keys = command
+    return type(keys) is tuple and 0 < len(keys) <= limits.OPERATIONS_MAX and all(map(_key, keys))
+
+
+def _scan(command: Command) -> bool:
+    _, prefix, position, removals = command
+    return (
+        type(prefix) is bytes
+        and len(prefix) <= limits.KEY_BYTES_MAX
+        and _between(position, 0, limits.INTEGER_MAX)
+        and _between(removals, 0, limits.INTEGER_MAX)
+    )
+
+
+def _set(command: Command) -> bool:
+    _, key, value, ttl_ms, flags, if_version = command
+    return (
+        _key(key)
+        and _value(value)
+        and _between(ttl_ms, 0, limits.TTL_MS_MAX)
+        and _between(flags, 0, NX | XX | KEEP_TTL)
+        and (if_version is None or _between(if_version, 0, limits.INTEGER_MAX))
+    )
+
+
+def _set_many(command: Command) -> bool:
+    _, pairs, ttl_ms = command
+    return (
+        type(pairs) is tuple
+        and 0 < len(pairs) <= 2 * limits.OPERATIONS_MAX
+        and len(pairs) % 2 == 0
+        and all(map(_key, pairs[::2]))
+        and all(map(_value, pairs[1::2]))
+        and _between(ttl_ms, 0, limits.TTL_MS_MAX)
+    )
+
+
+def _set_ttl(command: Command) -> bool:
+    _, key, ttl_ms = command
+    return _key(key) and _between(ttl_ms, 1, limits.TTL_MS_MAX)
+
+
+def _incr(command: Command) -> bool:
+    _, key, amount = command
+    return _key(key) and _between(amount, limits.INTEGER_MIN, limits.INTEGER_MAX)
+
+
+IS_WELL_FORMED: Final[dict[int, Callable[[Command], bool]]] = {
+    GET: _one_key,
+    GET_MANY: _many_keys,
+    EXISTS: _one_key,
+    TTL: _one_key,
+    SCAN: _scan,
+    SET: _set,
+    SET_MANY: _set_many,
+    DELETE: _one_key,
+    DELETE_MANY: _many_keys,
+    SET_TTL: _set_ttl,
+    PERSIST: _one_key,
+    INCR: _incr,
+}
+"""For each code that a client may send: does the tuple have its shape? May raise TypeError or ValueError."""

@@ -1,0 +1,45 @@
+"""Every bound of the protocol, in one place. Sizes are bytes unless the name says otherwise.
+
+A bound exists for each thing that a peer chooses: what is not bounded here can make a node grow.
+"""
+
+from typing import Final
+
+MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
+"""A whole frame. The transports refuse a longer one before it is read."""
+
+PLAIN_FRAME_BYTES_MAX: Final = 256 * 1024
+"""Up to here a frame is decoded as it comes: even one made of empty containers costs only about 20 MB, briefly.
+
+Senders split what they can to stay below it; a longer frame is walked and its items counted first.
+"""
+
+LARGE_FRAME_ITEMS_MAX: Final = 100_000
+"""Items in a frame longer than `PLAIN_FRAME_BYTES_MAX`: such a frame holds large values, not many of them."""
+
+OPERATIONS_MAX: Final = 8_192
+"""Operations in one message, and keys in one command."""
+
+KEY_BYTES_MAX: Final = 1_024
+VALUE_BYTES_MAX: Final = 8 * 1024 * 1024
+SET_MANY_BYTES_MAX: Final = MESSAGE_BYTES_MAX - 1024 * 1024
+"""Keys and values that one `set_many` may write to one partition (they travel in one message)."""
+
+SCAN_EXAMINED_MAX: Final = 4_096
+"""Keys that one page of a scan looks at."""
+
+TTL_MS_MAX: Final = 100 * 365 * 24 * 3600 * 1000
+INTEGER_MIN: Final = -(2**63)
+INTEGER_MAX: Final = 2**63 - 1
+
+TIMEOUT_MAX_S: Final = 60.0
+"""The longest deadline an operation may ask for."""
+
+UNREAD_REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Bytes of replies a node sends to one client ahead of what the client has confirmed reading."""
+
+UNREAD_REPLIES_MAX: Final = 4_096
+TEXT_BYTES_MAX: Final = 4_096
+"""Error texts, names and addresses inside messages."""
+
+NODES_MAX: Final = 4_096

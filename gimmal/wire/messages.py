@@ -1,0 +1,130 @@
+"""The messages of gimmal, as typed values. How they become bytes is `gimmal.wire.codec`'s business.
+
+Every message starts with the same header:
+
+- `cluster`: 16 bytes that name the cluster, or empty while the sender belongs to none.
+- `source`, `destination`: incarnations. Clients and nodes that have not registered are 0; a client that does not
+  know the node yet sends `destination` 0. A node never acts on a message meant for another incarnation of itself.
+- `table_version`: the newest cluster table the sender has; it only says "a newer one exists".
+
+A `Request` carries many operations and a `Reply` many answers. They are matched by operation number, not by
+message: one reply may answer parts of several requests, and a request may be answered in several replies.
+"""
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import Any, TypeAlias, TypeVar
+
+from gimmal.types import Operation
+
+Wire: TypeAlias = Any
+"""A tree of tuples, strings, bytes, integers and None, as the codec packs it."""
+
+
+class Refusal(IntEnum):
+    """Why an operation was not executed. None of these leaves a trace in the store."""
+
+    MOVED = 1  # the node does not lead that partition under that epoch: fetch the table, ask again
+    OVERLOADED = 2
+    INVALID = 3
+    NOT_AN_INTEGER = 4
+    INTEGER_OVERFLOW = 5
+    TOO_LARGE = 6
+    OUT_OF_MEMORY = 7
+
+
+class Fault(IntEnum):
+    """What was wrong with a whole message."""
+
+    MALFORMED = 1
+    WRONG_VERSION = 2
+    WRONG_CLUSTER = 3
+    UNEXPECTED = 4
+
+
+@dataclass(slots=True)
+class Message:
+    """The header that all messages share."""
+
+    cluster: bytes
+    source: int
+    destination: int
+    table_version: int
+
+
+@dataclass(slots=True)
+class Request(Message):
+    """Client to node: operations, in the order they were started.
+
+    `receipt` echoes the newest `Reply.receipt` this client has read from this node (0: none yet), which is how
+    a node knows what has left its buffers. `milliseconds_left` is the longest time any of the operations may
+    still take; a node need not keep them longer.
+    """
+
+    receipt: int
+    milliseconds_left: int
+    operations: tuple[Operation, ...]
+
+
+@dataclass(slots=True)
+class Reply(Message):
+    """Node to client: `results[i]` answers operation `numbers[i]`; `refusals` are (number, Refusal, text)."""
+
+    receipt: int
+    numbers: tuple[int, ...]
+    results: tuple[Any, ...]
+    refusals: tuple[tuple[int, int, str], ...]
+
+
+@dataclass(slots=True)
+class FetchTable(Message):
+    """Ask for the cluster table; the header's `table_version` says which one the asker has."""
+
+
+@dataclass(slots=True)
+class TableRows(Message):
+    """A cluster table as `gimmal.cluster.table` writes it, or None when the asker's is the newest."""
+
+    table: Wire
+
+
+@dataclass(slots=True)
+class FetchStatus(Message):
+    """Ask a node how it is."""
+
+
+@dataclass(slots=True)
+class Status(Message):
+    """How a node is: (name, value) pairs of its name, state and counters."""
+
+    facts: tuple[tuple[str, int | str], ...]
+
+
+@dataclass(slots=True)
+class Problem(Message):
+    """The answer to a message that broke the protocol: a Fault and what was wrong, for people."""
+
+    fault: int
+    text: str
+
+
+Splittable = TypeVar("Splittable", Request, Reply)
+
+
+def halves(message: Splittable) -> tuple[Splittable, Splittable] | None:
+    """Cut a message that is too long in two that say the same; None when it cannot be cut."""
+    if isinstance(message, Request):
+        middle = len(message.operations) // 2
+        if not middle:
+            return None
+        return (
+            replace(message, operations=message.operations[:middle]),
+            replace(message, operations=message.operations[middle:]),
+        )
+    if len(message.numbers) > 1:
+        middle = len(message.numbers) // 2
+        return (
+            replace(message, numbers=message.numbers[:middle], results=message.results[:middle]),
+            replace(message, numbers=message.numbers[middle:], results=message.results[middle:], refusals=()),
+        )
+    return None
