@@ -1,7 +1,6 @@
 """The asyncio client. Everything started in one turn of the loop travels as one message per node."""
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
 from types import TracebackType
@@ -237,7 +236,6 @@ class _Exchange:
 
     def __init__(self, seeds: tuple[str, ...], network: str | None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._pid = os.getpid()
         self._pump = Pump(seeds, network)
         self.session = self._pump.session
         self._descriptors: set[int] = set()
@@ -265,8 +263,8 @@ class _Exchange:
 
     def run(self, call: Call[T], timeout: float) -> "asyncio.Future[T]":
         """Start a call; the future has its outcome."""
-        if self._why_closed is not None or self._pid != os.getpid():
-            raise ClientClosed(self._why_closed or "this client belongs to another process: connect a new one")
+        if self._why_closed is not None:
+            raise ClientClosed(self._why_closed)
         future = call.waiter = self._loop.create_future()
         if not call.parts:
             future.set_result(call.outcome())
@@ -282,8 +280,6 @@ class _Exchange:
         if self._why_closed is not None:
             return
         self._why_closed = why
-        if self._pid != os.getpid():
-            return
         if self._timer is not None:
             self._timer.cancel()
         for descriptor in self._descriptors:

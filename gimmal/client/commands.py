@@ -81,7 +81,8 @@ class Commands:
 
     def __init__(self, partitions: int, values: Values) -> None:
         self._slots_per_partition = SLOTS // partitions
-        self._values = values
+        self._encode = values.encode
+        self._decode = values.decode
 
     # -- one key ----------------------------------------------------------------------------------------------
 
@@ -111,7 +112,7 @@ class Commands:
         if if_version is not None and _check_integer("if_version", if_version) < 0:
             raise InvalidArgument(f"if_version is 0 (absent) or a version, not {if_version}")
         ttl_ms = 0 if ttl is None else ttl_to_ms(ttl)
-        return self._one(wire.SET, key, self._values.encode(value), ttl_ms, bits, if_version)
+        return self._one(wire.SET, key, self._encode(value), ttl_ms, bits, if_version)
 
     def delete(self, key: Key) -> Call[bool]:
         """Return the call that deletes a key."""
@@ -154,7 +155,7 @@ class Commands:
 
         def decode(results: list[Any]) -> dict[Any, Any]:
             found = {}
-            decode_value = self._values.decode
+            decode_value = self._decode
             for (_, (_, group)), records in zip(parts, results, strict=True):
                 for key, record in zip(group, records or (), strict=records is not None):
                     if record is not None:
@@ -167,7 +168,7 @@ class Commands:
         """Return the call that sets many keys."""
         ttl_ms = 0 if ttl is None else ttl_to_ms(ttl)
         user_keys = {encode_key(key): key for key in mapping}
-        encode = self._values.encode
+        encode = self._encode
         parts: list[tuple[int, Command]] = []
         for partition, group in self._by_partition(user_keys).items():
             pairs: list[bytes] = []
@@ -219,13 +220,13 @@ class Commands:
 
     def _value(self, results: list[Any], default: Any = None) -> Any:
         record = results[0]
-        return default if record is None else self._values.decode(record[_VERSION_BYTES:])
+        return default if record is None else self._decode(record[_VERSION_BYTES:])
 
     def _versioned(self, results: list[Any]) -> tuple[Any, int] | None:
         record = results[0]
         if record is None:
             return None
-        return self._values.decode(record[_VERSION_BYTES:]), int.from_bytes(record[:_VERSION_BYTES], "big")
+        return self._decode(record[_VERSION_BYTES:]), int.from_bytes(record[:_VERSION_BYTES], "big")
 
     def _flags(self, flags: tuple[bool, bool, bool], ttl: float | None) -> int:
         nx, xx, keep_ttl = flags

@@ -5,6 +5,7 @@ user's own, what it returns is stored as msgpack binary; integers stay integers 
 `incr` and clients with different serializers agree on them.
 """
 
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 from gimmal.errors import IntegerOverflow, TooLarge
@@ -34,6 +35,8 @@ class Values:
 
     def __init__(self, serializer: Serializer | None = None) -> None:
         self._serializer = serializer
+        self.decode: Callable[[bytes], Any] = unpack_value if serializer is None else self._load
+        """Returns the value of stored bytes."""
 
     def encode(self, value: Any) -> bytes:
         """Return the stored bytes of a value.
@@ -59,8 +62,7 @@ class Values:
             raise TooLarge(f"the value takes {len(data)} bytes; the limit is {limits.VALUE_BYTES_MAX}")
         return data
 
-    def decode(self, data: bytes | memoryview) -> Any:
-        """Return the value of stored bytes."""
+    def _load(self, data: bytes) -> Any:
         value = unpack_value(data)
         if self._serializer is not None and type(value) is bytes:
             return self._serializer.loads(value)

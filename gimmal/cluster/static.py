@@ -32,6 +32,8 @@ class StaticNode(NamedTuple):
 
 def static_table(cluster: bytes, nodes: Sequence[StaticNode], partitions: int = PARTITIONS_DEFAULT) -> Table:
     """Return version 1 of a cluster of these nodes; raises ValueError for a list that makes no cluster."""
+    if len(cluster) != 16:
+        raise ValueError(f"a cluster id is 16 bytes (32 hex digits), not {len(cluster)}")
     assignment = plan(
         [Member(node.name, node.weight, node.zone) for node in nodes], partitions=partitions, copies=1
     )
@@ -76,10 +78,21 @@ def load_static_table(file: Path) -> Table:
         content: dict[str, Any] = json.loads(file.read_text())
         return static_table(
             bytes.fromhex(content["cluster"]),
-            [StaticNode(**node) for node in content["nodes"]],
+            [_checked(StaticNode(**node)) for node in content["nodes"]],
             content.get("partitions", PARTITIONS_DEFAULT),
         )
     except OSError as reason:
         raise ConfigError(f"cannot read the cluster file {file}: {reason.strerror}") from None
     except (ValueError, TypeError, LookupError) as reason:
         raise ConfigError(f"{file} does not describe a cluster: {reason!r}") from None
+
+
+def _checked(node: StaticNode) -> StaticNode:
+    for name, expected in StaticNode.__annotations__.items():
+        if type(getattr(node, name)) is not expected:
+            raise ValueError(f"{name!r} of node {node.name!r} is not {expected.__name__}")
+    for address in (node.client, node.peer, node.pubsub):
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal():
+            raise ValueError(f"{address!r} of node {node.name!r} is not host:port")
+    return node

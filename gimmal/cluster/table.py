@@ -142,8 +142,15 @@ def _node_row(tree: tuple[Any, ...]) -> NodeRow:
 
 def _partition_row(tree: tuple[Any, ...]) -> PartitionRow:
     row = PartitionRow(*tree)
-    return row._replace(
-        in_sync=tuple(Incarnation(*member) for member in row.in_sync),
-        eligible=tuple(Incarnation(*member) for member in row.eligible),
-    )
+    for names in (row.replicas, row.adding, row.removing):
+        if type(names) is not tuple or not all(type(name) is str for name in names):
+            raise ValueError("holders of a partition are not names")
+    return row._replace(in_sync=_incarnations(row.in_sync), eligible=_incarnations(row.eligible))
+
+
+def _incarnations(trees: tuple[Any, ...]) -> tuple[Incarnation, ...]:
+    members = tuple(Incarnation(*tree) for tree in trees)
+    if not all(type(name) is str and type(number) is int for name, number in members):
+        raise ValueError("copies in sync are not names and incarnations")
+    return members
 

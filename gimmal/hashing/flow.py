@@ -58,29 +58,15 @@ class Network:
         """Return what an arc carries above its least."""
         return self._room[arc + 1]
 
-    def settle(self) -> bool:
-        """Move all excess to where it is missing, at the least cost; False if some of it cannot get there."""
+    def settle(self) -> None:
+        """Move all excess to where it is missing, at the least cost; there must be room for it on the way."""
         assert sum(self.excess) == 0
         while any(self.excess):
-            if not self._extend_prices():
-                return False
+            self._extend_prices()
             self._push()
-        return True
 
-    def within_reach_of_excess(self) -> list[bool]:
-        """Return for each vertex whether excess left by a failed `settle` could be moved to it."""
-        reached = [excess > 0 for excess in self.excess]
-        stack = [vertex for vertex, is_source in enumerate(reached) if is_source]
-        while stack:
-            for arc in self._arcs[stack.pop()]:
-                head = self._head[arc]
-                if self._room[arc] and not reached[head]:
-                    reached[head] = True
-                    stack.append(head)
-        return reached
-
-    def _extend_prices(self) -> bool:
-        """Make the cheapest way from excess to lack free of reduced cost; False if there is no way."""
+    def _extend_prices(self) -> None:
+        """Make the cheapest way from excess to lack free of reduced cost."""
         head, room, cost, price, excess = self._head, self._room, self._cost, self._price, self.excess
         distance = {vertex: 0 for vertex, surplus in enumerate(excess) if surplus > 0}
         heap = [(0, vertex) for vertex in distance]
@@ -93,7 +79,7 @@ class Network:
                 # Prices may all rise together without effect: whoever is farther keeps its own.
                 for near, closer in settled:
                     price[closer] += near - here
-                return True
+                return
             settled.append((here, vertex))
             base = here + price[vertex]
             for arc in self._arcs[vertex]:
@@ -104,7 +90,7 @@ class Network:
                     if known is None or there < known:
                         distance[other] = there
                         heappush(heap, (there, other))
-        return False
+        raise AssertionError("there is no room to move the excess to where it is missing")
 
     def _push(self) -> None:
         cursor = [0] * len(self.excess)

@@ -12,8 +12,8 @@ Promises, of every plan:
   spread as evenly as the zones' sizes allow;
 - each member holds its quota of copies (`quotas`), rounded down or up: with equal weights and zones, no two
   members differ by more than one;
-- each member leads its share of the partitions by weight, rounded down or up, or what comes nearest for the
-  holders chosen (`leaders`);
+- each member leads its share of the partitions by weight, rounded down or up; where rounding of the copies
+  leaves no such choice, the fewest partitions are led outside the shares (`leaders`);
 - from one assignment to the next, the fewest copies move that reach all this (`copies`); then leaders
   change as little as they can, by roles changing among those who hold the partition;
 - planning again changes nothing.

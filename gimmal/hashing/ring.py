@@ -11,7 +11,7 @@ Rules:
 - A position depends on the name and the number of the virtual node, on nothing else: not on the other
   members, on their order, or on the process.
 - A member more or less changes a preference order only from the place of that member on.
-- The ring knows nothing of load. Chance makes one member's share 1.2 times the mean at 10 members and 1.8
+- The ring knows nothing of load. Chance makes one member lead 1.1 times the mean at 10 members and 1.9
   times at 100; `placement` corrects that and uses the ring as the place to start from.
 
 The walk is not walked: the distance from the point to the next virtual node of each member is one binary

@@ -14,7 +14,8 @@ from typing import Literal, TypeAlias
 from gimmal.store.footprint import EXPIRY_OVERHEAD_BYTES, Footprint
 from gimmal.store.kv import VERSION_BYTES, Keys, record_bytes, version_of
 from gimmal.types import Command
-from gimmal.wire import commands
+from gimmal.wire import commands, limits
+from gimmal.wire.codec import integer_of, pack_integer
 
 Policy: TypeAlias = Literal["refuse", "lru"]
 
@@ -41,10 +42,10 @@ class Memory:
 
     def why_refused(self, keys: Keys, command: Command) -> str | None:
         """Return why a write may not be appended, or None when it may."""
-        new_entries, new_bytes = growth(keys, command)
+        evicts = self._limits.policy == "lru"
+        new_entries, new_bytes = growth(_NO_KEYS if evicts else keys, command)
         if new_entries <= 0 and new_bytes <= 0:
             return None
-        evicts = self._limits.policy == "lru"
         entries, size_bytes = (0, 0) if evicts else (self._footprint.entries, self._footprint.size_bytes)
         max_entries, max_bytes = self._limits.max_entries, self._limits.max_memory_bytes
         if max_entries is not None and new_entries > 0 and entries + new_entries > max_entries:
@@ -88,6 +89,7 @@ class Memory:
         )
 
 
+_NO_KEYS = Keys(Footprint())  # an empty node's; never written to
 _COUNTER_BYTES = VERSION_BYTES + 9  # the longest integer
 
 
@@ -97,8 +99,7 @@ def growth(keys: Keys, command: Command) -> tuple[int, int]:
     if code == commands.SET:
         return _growth_of_set(keys, command[1], len(command[2]) + VERSION_BYTES, has_ttl=command[3] > 0)
     if code == commands.INCR:
-        key = command[1]
-        return (0, 0) if key in keys.records else (1, record_bytes(key, bytes(_COUNTER_BYTES)))
+        return _growth_of_incr(keys, command[1], command[2])
     if code == commands.SET_MANY:
         pairs, has_ttl = command[1], command[2] > 0
         record_size_by_key = {
@@ -118,3 +119,13 @@ def _growth_of_set(keys: Keys, key: bytes, record_size: int, *, has_ttl: bool) -
     if old is not None:
         return 0, record_size - len(old) + expiry_bytes
     return 1, record_bytes(key, b"") + record_size + expiry_bytes
+
+
+def _growth_of_incr(keys: Keys, key: bytes, amount: int) -> tuple[int, int]:
+    old = keys.records.get(key)
+    if old is None:
+        return 1, record_bytes(key, bytes(_COUNTER_BYTES))
+    count = integer_of(old[VERSION_BYTES:])
+    if count is None or not limits.INTEGER_MIN <= count + amount <= limits.INTEGER_MAX:
+        return 0, 0  # it will be refused
+    return 0, VERSION_BYTES + len(pack_integer(count + amount)) - len(old)

@@ -73,9 +73,12 @@ class Clients:
         client = self._client_by_peer.get(peer)
         if client is None:
             return 0
+        unread = client.sent_bytes_by_receipt
+        if len(unread) >= limits.UNREAD_REPLIES_MAX:  # one that never reads is refused, which are replies too
+            del unread[next(iter(unread))]
         receipt = self._dice.getrandbits(48) | 1
         client.sent_bytes += size_bytes
-        client.sent_bytes_by_receipt[receipt] = client.sent_bytes
+        unread[receipt] = client.sent_bytes
         return receipt
 
     def may_complain(self, peer: bytes, now: Instant) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gimmal.errors import ConfigError
+from gimmal.hashing import WEIGHT_MAX, check_partitions
 from gimmal.leader.memory import MemoryLimits
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -92,7 +93,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
 def parse_address(value: Any) -> str:
     """Return `host:port` if it is one; raises ValueError."""
     host, _, port = str(value).rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
+    if not host or re.search(r"[\s/]", host) or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
         raise ValueError("an address is host:port, such as 127.0.0.1:7700")
     return f"{host}:{int(port)}"
 
@@ -111,6 +112,19 @@ def _parse_count(value: Any) -> int:
     if isinstance(value, bool) or not re.fullmatch(r"[0-9]+", str(value)) or int(value) < 1:
         raise ValueError("expected a whole number above 0")
     return int(value)
+
+
+def _parse_weight(value: Any) -> int:
+    weight = _parse_count(value)
+    if weight > WEIGHT_MAX:
+        raise ValueError(f"the largest weight is {WEIGHT_MAX}")
+    return weight
+
+
+def _parse_file(value: Any) -> Path:
+    if not str(value):
+        raise ValueError("expected the name of a file")
+    return Path(value)
 
 
 def _parse_bytes(value: Any) -> int:
@@ -135,11 +149,11 @@ _PARSERS: Final[dict[str, Any]] = {
     "peer": parse_address,
     "pubsub": parse_address,
     "zone": _parse_zone,
-    "weight": _parse_count,
-    "partitions": _parse_count,
+    "weight": _parse_weight,
+    "partitions": lambda value: check_partitions(_parse_count(value)),
     "max_entries": _parse_count,
     "max_memory": _parse_bytes,
     "policy": _one_of(*POLICIES),
     "log_level": _one_of(*LOG_LEVELS),
-    "static_cluster": Path,
+    "static_cluster": _parse_file,
 }

@@ -153,37 +153,48 @@ class NodeCore:
         if client.is_overloaded:
             self._refuse_all(peer, request, Refusal.OVERLOADED, f"{self.name} waits for you to read its answers")
             return
-        led = self._led
+        led, slots, now_ms = self._led, self._slots_per_partition, now.unix_ms
+        answers = self._answers_to(peer)
         for number, partition, epoch, _session, _floor, command in request.operations:
             replica = led.get(partition)
+            code = command[0]
             if replica is None or (epoch and epoch != replica.epoch):
                 self._refuse(peer, number, Refusal.MOVED, f"{self.name} does not lead partition {partition}")
-            elif not self._is_at_home(partition, command):
+            elif not (
+                key_slot(command[1]) // slots == partition
+                if code in commands.ONE_KEY
+                else self._are_at_home(partition, command)
+            ):
                 self._refuse(peer, number, Refusal.INVALID, f"the key does not belong to partition {partition}")
-            elif command[0] < commands.FIRST_WRITE:
-                self._read(replica, peer, number, command)
-            else:
+            elif code >= commands.FIRST_WRITE:
                 self._write(replica, peer, number, command)
+            else:
+                if replica.engine.keys.expires_at_ms or self._memory.tracks_use:
+                    self._prepare_read(replica, command)
+                result = replica.read(command, now_ms)
+                if type(result) is tuple:
+                    self._answer_many(peer, number, result)
+                else:
+                    answers.numbers.append(number)
+                    answers.results.append(result)
+                    if type(result) is bytes:
+                        answers.size_bytes += len(result)
+        answers.size_bytes += _ANSWER_BYTES * len(request.operations)
 
-    def _is_at_home(self, partition: int, command: Command) -> bool:
+    def _are_at_home(self, partition: int, command: Command) -> bool:
         """Say whether every key of a command belongs to the partition: else nobody would find it again."""
         slots = self._slots_per_partition
-        argument = command[1]
-        if type(argument) is bytes:
-            return key_slot(argument) // slots == partition or command[0] == commands.SCAN
         return all(key_slot(key) // slots == partition for key in commands.keys_of(command))
 
-    def _read(self, replica: Replica, peer: bytes, number: int, command: Command) -> None:
+    def _prepare_read(self, replica: Replica, command: Command) -> None:
+        """Commit the EXPIRE of what a read would find expired, before it is answered; note what is used."""
         keys = replica.engine.keys
-        now_ms = self._now.unix_ms
-        if keys.expires_at_ms:  # a key found expired is answered for after its EXPIRE has committed
-            for key in commands.keys_of(command):
-                expire = expire_if_due(keys, key, now_ms)
-                if expire:
-                    self._propose(replica, None, expire)
+        for key in commands.keys_of(command):
+            expire = expire_if_due(keys, key, self._now.unix_ms)
+            if expire:
+                self._propose(replica, None, expire)
         if self._memory.tracks_use:
             self._memory.on_read(command)
-        self._answer(peer, number, replica.read(command, now_ms))
 
     def _write(self, replica: Replica, peer: bytes, number: int, command: Command) -> None:
         if self._memory.is_limited:
@@ -203,9 +214,8 @@ class NodeCore:
             self._answer(*ticket, result)
         elif result:
             self.counters[commands.NAMES[command[0]]] += 1
-        if type(result) is Refused:
-            return
-        self._expiry.on_committed(replica.partition, command)
+        if replica.engine.keys.expires_at_ms:
+            self._expiry.on_committed(replica.partition, command)
         if self._memory.tracks_use:
             self._memory.on_committed(replica.partition, command)
             if ticket is not None:
@@ -224,29 +234,28 @@ class NodeCore:
         return answers
 
     def _answer(self, peer: bytes, number: int, result: Any) -> None:
-        kind = type(result)
-        if kind is Refused:
+        if type(result) is Refused:
             self._refuse(peer, number, result.refusal, result.text)
             return
-        size_bytes = _ANSWER_BYTES
-        if kind is bytes:
-            size_bytes += len(result)
-        elif kind is tuple:
-            size_bytes += _size_bytes(result)
-            if size_bytes > limits.SET_MANY_BYTES_MAX:
-                self._refuse(peer, number, Refusal.TOO_LARGE, f"an answer of {size_bytes} bytes; ask for fewer keys")
-                return
         answers = self._answers_to(peer)
         answers.numbers.append(number)
         answers.results.append(result)
-        answers.size_bytes += size_bytes
+
+    def _answer_many(self, peer: bytes, number: int, result: tuple[Any, ...]) -> None:
+        """Answer with a tuple of values, unless it would not fit into a message."""
+        size_bytes = _size_bytes(result)
+        if size_bytes > limits.SET_MANY_BYTES_MAX:
+            self._refuse(peer, number, Refusal.TOO_LARGE, f"an answer of {size_bytes} bytes; ask for fewer keys")
+            return
+        self._answer(peer, number, result)
+        self._answers_to(peer).size_bytes += size_bytes
 
     def _refuse(self, peer: bytes, number: int, refusal: Refusal, text: str) -> None:
         if refusal == Refusal.MOVED:
             self.counters["moved"] += 1
         answers = self._answers_to(peer)
         answers.refusals.append((number, int(refusal), text))
-        answers.size_bytes += _ANSWER_BYTES + len(text)
+        answers.size_bytes += len(text)
 
     def _refuse_all(self, peer: bytes, request: Request, refusal: Refusal, text: str) -> None:
         for operation in request.operations:

@@ -10,18 +10,13 @@ be kept for anybody else.
 Invariants: `seq` and `now_ms` never go back; an entry is applied exactly once, in order.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from gimmal.store.engine import Engine
 from gimmal.types import Command
 
-
-class Committed(NamedTuple):
-    """A fact for the node: this command was committed and applied, with this result."""
-
-    ticket: Any
-    command: Command
-    result: Any
+Committed: TypeAlias = tuple[Any, Command, Any]
+"""A fact for the node, `(ticket, command, result)`: this command was committed and applied, with this result."""
 
 
 class Replica:
@@ -44,8 +39,8 @@ class Replica:
         self.seq += 1
         if now_ms > self.now_ms:
             self.now_ms = now_ms
-        return (Committed(ticket, command, self.engine.apply(self.seq, self.now_ms, command)),)
+        return ((ticket, command, self.engine.apply(self.seq, self.now_ms, command)),)
 
     def read(self, command: Command, now_ms: int) -> Any:
         """Answer from committed state, at a time that is never before the log's."""
-        return self.engine.read(max(now_ms, self.now_ms), command)
+        return self.engine.read(now_ms if now_ms > self.now_ms else self.now_ms, command)

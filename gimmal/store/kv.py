@@ -53,15 +53,14 @@ class Keys:
     def live(self, key: bytes, now_ms: int) -> bytes | None:
         """Return the record of a key, or None; a key whose time has come is removed."""
         record = self.records.get(key)
-        if record is not None and self.expires_at_ms.get(key, _NEVER) <= now_ms:
+        if self.expires_at_ms and record is not None and self.expires_at_ms.get(key, _NEVER) <= now_ms:
             self.remove(key)
             return None
         return record
 
-    def put(self, key: bytes, record: bytes) -> None:
-        """Store a record, keeping the key's expiry as it is."""
+    def put(self, key: bytes, old: bytes | None, record: bytes) -> None:
+        """Store a record in the place of `old`, keeping the key's expiry as it is."""
         footprint = self.footprint
-        old = self.records.get(key)
         self.records[key] = record
         if old is None:
             footprint.entries += 1
@@ -101,10 +100,6 @@ def version_of(record: bytes) -> int:
     return int.from_bytes(record[:VERSION_BYTES], "big")
 
 
-def _record(seq: int, value: bytes) -> bytes:
-    return seq.to_bytes(VERSION_BYTES, "big") + value
-
-
 # -- writes -----------------------------------------------------------------------------------------------------
 
 
@@ -116,7 +111,7 @@ def _set(keys: Keys, seq: int, now_ms: int, command: Command) -> bool:
             return False
         if if_version is not None and if_version != (0 if old is None else version_of(old)):
             return False
-    keys.put(key, seq.to_bytes(VERSION_BYTES, "big") + value)
+    keys.put(key, old, seq.to_bytes(VERSION_BYTES, "big") + value)
     if ttl_ms:
         keys.set_expiry(key, now_ms + ttl_ms)
     elif keys.expires_at_ms and not flags & commands.KEEP_TTL:
@@ -166,7 +161,7 @@ def _incr(keys: Keys, seq: int, now_ms: int, command: Command) -> int | Refused:
         return Refused(
             Refusal.INTEGER_OVERFLOW, f"{count - amount} + {amount} leaves the range of signed 64 bits"
         )
-    keys.put(key, _record(seq, pack_integer(count)))
+    keys.put(key, old, seq.to_bytes(VERSION_BYTES, "big") + pack_integer(count))
     return count
 
 
@@ -230,7 +225,7 @@ def _scan(keys: Keys, now_ms: int, command: Command) -> tuple[int, int, tuple[by
     back by the removals since the last page misses no key that was there throughout; some may come twice.
     """
     _, prefix, position, removals = command
-    start = max(0, position - max(0, keys.removals - removals))
+    start = min(max(0, position - max(0, keys.removals - removals)), len(keys.records))
     page = list(islice(keys.records, start, start + limits.SCAN_EXAMINED_MAX))
     end = start + len(page)
     expiry = keys.expires_at_ms

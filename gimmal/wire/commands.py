@@ -44,6 +44,9 @@ EVICT: Final = 65
 FIRST_WRITE: Final = SET
 """Codes below only read; this one and those above change state and pass the log."""
 
+ONE_KEY: Final = frozenset([GET, EXISTS, TTL, SET, DELETE, SET_TTL, PERSIST, INCR, EXPIRE, EVICT])
+"""Commands whose first argument is their only key."""
+
 NX: Final = 1
 XX: Final = 2
 KEEP_TTL: Final = 4
@@ -78,6 +81,10 @@ def keys_of(command: Command) -> tuple[bytes, ...]:
     return () if code == SCAN else (command[1],)
 
 
+_KEY_BYTES_MAX: Final = limits.KEY_BYTES_MAX  # checked for every operation: a name of this module is cheaper
+_VALUE_BYTES_MAX: Final = limits.VALUE_BYTES_MAX
+
+
 def _key(key: object) -> bool:
     return type(key) is bytes and 0 < len(key) <= limits.KEY_BYTES_MAX
 
@@ -92,7 +99,7 @@ def _between(number: object, low: int, high: int) -> bool:
 
 def _one_key(command: Command) -> bool:
     _, key = command
-    return type(key) is bytes and 0 < len(key) <= limits.KEY_BYTES_MAX
+    return type(key) is bytes and 0 < len(key) <= _KEY_BYTES_MAX
 
 
 def _many_keys(command: Command) -> bool:
@@ -113,10 +120,12 @@ def _scan(command: Command) -> bool:
 def _set(command: Command) -> bool:
     _, key, value, ttl_ms, flags, if_version = command
     return (
-        _key(key)
-        and _value(value)
-        and _between(ttl_ms, 0, limits.TTL_MS_MAX)
-        and _between(flags, 0, NX | XX | KEEP_TTL)
+        type(key) is type(value) is bytes
+        and 0 < len(key) <= _KEY_BYTES_MAX
+        and 0 < len(value) <= _VALUE_BYTES_MAX
+        and type(ttl_ms) is type(flags) is int
+        and 0 <= ttl_ms <= limits.TTL_MS_MAX
+        and 0 <= flags <= NX | XX | KEEP_TTL
         and (if_version is None or _between(if_version, 0, limits.INTEGER_MAX))
     )
 

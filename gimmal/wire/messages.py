@@ -121,10 +121,20 @@ def halves(message: Splittable) -> tuple[Splittable, Splittable] | None:
             replace(message, operations=message.operations[:middle]),
             replace(message, operations=message.operations[middle:]),
         )
-    if len(message.numbers) > 1:
-        middle = len(message.numbers) // 2
-        return (
-            replace(message, numbers=message.numbers[:middle], results=message.results[:middle]),
-            replace(message, numbers=message.numbers[middle:], results=message.results[middle:], refusals=()),
-        )
-    return None
+    if len(message.numbers) + len(message.refusals) < 2:
+        return None
+    middle, refused = (len(message.numbers) + 1) // 2, len(message.refusals) // 2
+    return (
+        replace(
+            message,
+            numbers=message.numbers[:middle],
+            results=message.results[:middle],
+            refusals=message.refusals[:refused],
+        ),
+        replace(
+            message,
+            numbers=message.numbers[middle:],
+            results=message.results[middle:],
+            refusals=message.refusals[refused:],
+        ),
+    )
