@@ -22,7 +22,7 @@ class GimmalError(Exception):
     """
 
     done: Mapping[Any, Any] | Collection[Any] = ()
-    failed: Mapping[Any, "GimmalError"] = {}  # noqa: RUF012 - an empty default, never written to
+    failed: Mapping[Any, "GimmalError"] = {}
 
 
 class ConfigError(GimmalError):

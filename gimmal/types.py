@@ -5,7 +5,7 @@ Nothing here does anything; a type that only one room uses lives in that room.
 
 from typing import Any, NamedTuple, TypeAlias
 
-Scalar: TypeAlias = None | bool | int | float | str | bytes
+Scalar: TypeAlias = bool | int | float | str | bytes | None
 """The leaves of a value that the default serializer accepts."""
 
 Command: TypeAlias = tuple[Any, ...]

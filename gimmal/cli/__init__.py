@@ -1,8 +1,8 @@
 """The `gimmal` command.
 
-`app` has the application, the options that commands share and what becomes of errors; `node`, `cluster`, `keys` and
-`demo` have the commands. Importing them is quick, so that `--help` is: a command imports the client, the node, or
-the tables of rich when it runs.
+`app` has the application, the options that commands share and what becomes of errors; `node`, `cluster`,
+`keys` and `demo` have the commands. Importing them is quick, so that `--help` is: a command imports the
+client, the node or the tables of rich when it runs.
 """
 
 from collections.abc import Sequence

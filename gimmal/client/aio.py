@@ -17,6 +17,7 @@ from gimmal.errors import ClientClosed
 T = TypeVar("T")
 
 _NEVER = float("inf")
+_running_loop = asyncio._get_running_loop
 
 
 class AsyncClient:
@@ -96,9 +97,9 @@ class AsyncClient:
         if_version: int | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """Set a key. False when a condition was not met: `nx` only if absent, `xx` only if present,
-        `if_version` only if that is its version (0: absent).
+        """Set a key; False when a condition was not met.
 
+        Conditions: `nx` only if absent, `xx` only if present, `if_version` only if that is its version (0: absent).
         `ttl` is in seconds; without it the key lives for ever, or as long as before with `keep_ttl`.
         """
         flags = (nx, xx, keep_ttl)
@@ -129,9 +130,7 @@ class AsyncClient:
         """Say whether a key exists."""
         return await self._run(Commands.exists, key, consistency, timeout=timeout)
 
-    async def ttl(
-        self, key: Key, *, consistency: Consistency = "linearizable", timeout: float | None = None
-    ) -> float:
+    async def ttl(self, key: Key, *, consistency: Consistency = "linearizable", timeout: float | None = None) -> float:
         """Return the seconds a key has left; -1 when it does not expire, -2 when there is no such key."""
         return await self._run(Commands.ttl, key, consistency, timeout=timeout)
 
@@ -240,6 +239,7 @@ class _Exchange:
         self.session = self._pump.session
         self._descriptors: set[int] = set()
         self._is_flush_due = False
+        self._may_wait = True
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = _NEVER
         self._table_arrived: asyncio.Future[None] = self._loop.create_future()
@@ -265,6 +265,8 @@ class _Exchange:
         """Start a call; the future has its outcome."""
         if self._why_closed is not None:
             raise ClientClosed(self._why_closed)
+        if _running_loop() is not self._loop:
+            raise ClientClosed("this client belongs to another event loop or process: connect a new one there")
         future = call.waiter = self._loop.create_future()
         if not call.parts:
             future.set_result(call.outcome())
@@ -290,12 +292,16 @@ class _Exchange:
     # -- turns ------------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        self._is_flush_due = False
         if self._why_closed is not None:
             return
-        for address in self._pump.flush():
-            if self._pump.has_frames(address):
-                self._loop.call_soon(self._look, address)
+        if self._may_wait and self.session.has_in_flight():
+            self._may_wait = False  # answers that come meanwhile bring more operations: let them travel along
+            self._loop.call_soon(self._flush)
+            return
+        self._may_wait = True
+        self._is_flush_due = False
+        for address in self._pump.with_frames(self._pump.flush()):
+            self._loop.call_soon(self._look, address)
         self._arm_timer()
 
     def _look(self, address: str) -> None:
@@ -314,6 +320,7 @@ class _Exchange:
         self._timer, self._timer_at = None, _NEVER
         if self._why_closed is None:
             self._settle(self.session.tick(time.monotonic()))
+            self._may_wait = False
             self._flush()
 
     def _arm_timer(self) -> None:

@@ -1,6 +1,6 @@
 """One call of a user while it is under way: the commands it became, and what has come back."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from gimmal.errors import GimmalError
@@ -15,18 +15,19 @@ _OPEN: Any = object()
 class Call(Generic[T]):
     """A call: one command per partition it touches, numbered from `first` on by the session.
 
-    `decode` turns the results, in the order of `parts`, into what the user gets. `name` and `user_keys` (key on
-    the wire -> key as given; None for calls on one key) are for messages to people.
+    `decode` turns the results, in the order of `parts`, into what the user gets. `user_keys` (key on the wire ->
+    key as given, part by part; None for calls on one key) is for errors. `open_count` is the number of `results`
+    still open; the session counts it down, in the one loop where a method call per answer would show.
     """
 
     __slots__ = (
-        "_open_count",
         "attempts",
         "deadline",
         "decode",
         "errors",
         "first",
         "is_write",
+        "open_count",
         "parts",
         "resend_at",
         "results",
@@ -39,14 +40,14 @@ class Call(Generic[T]):
         self,
         parts: Sequence[tuple[int, Command]],
         decode: Callable[[list[Any]], T],
-        user_keys: Mapping[bytes, Any] | None = None,
+        user_keys: Iterable[Mapping[bytes, Any]] | None = None,
     ) -> None:
         self.parts = parts
         self.decode = decode
         self.user_keys = user_keys
         self.is_write: bool = bool(parts) and parts[0][1][0] >= commands.FIRST_WRITE
         self.results: list[Any] = [_OPEN] * len(parts)
-        self._open_count = len(parts)
+        self.open_count = len(parts)
         self.errors: dict[int, GimmalError] | None = None
         self.attempts = 0
         self.first = 0
@@ -61,20 +62,16 @@ class Call(Generic[T]):
     @property
     def is_done(self) -> bool:
         """Whether every part has its result or its error."""
-        return self._open_count == 0
-
-    def settle(self, number: int, result: Any) -> bool:
-        """Take the result of operation `number`; True when that was the last one open."""
-        self.results[number - self.first] = result
-        self._open_count -= 1
-        return self._open_count == 0
+        return self.open_count == 0
 
     def fail(self, number: int, error: GimmalError) -> bool:
         """Take the error of operation `number`; True when that was the last one open."""
         if self.errors is None:
             self.errors = {}
         self.errors[number - self.first] = error
-        return self.settle(number, None)
+        self.results[number - self.first] = None
+        self.open_count -= 1
+        return self.open_count == 0
 
     def open_numbers(self) -> list[int]:
         """Return the numbers that still wait for an answer."""
@@ -86,19 +83,19 @@ class Call(Generic[T]):
             return self.decode(self.results)
         error = self.errors[min(self.errors)]
         if self.user_keys is not None:
+            user_keys = {data: key for group in self.user_keys for data, key in group.items()}
             error.failed = {
-                self.user_keys[key]: part_error
+                user_keys[key]: part_error
                 for index, part_error in self.errors.items()
                 for key in commands.keys_of(self.parts[index][1])
             }
-            error.done = self._done()
+            error.done = self._done(self.errors, user_keys)
         raise error
 
-    def _done(self) -> Any:
+    def _done(self, errors: Mapping[int, GimmalError], user_keys: Mapping[bytes, Any]) -> Any:
         """Return what was achieved: found values of a read, the keys of a write."""
-        errors, user_keys = self.errors or {}, self.user_keys or {}
         if not self.is_write:
-            return self.decode([None if index in errors else result for index, result in enumerate(self.results)])
+            return self.decode(self.results)
         return [
             user_keys[key]
             for index, (_, command) in enumerate(self.parts)

@@ -54,6 +54,15 @@ def ttl_to_ms(ttl: float) -> int:
     return math.ceil(ttl * 1000)
 
 
+def _check_set_many_size(pairs: list[bytes]) -> None:
+    size_bytes = sum(map(len, pairs))
+    if size_bytes > limits.SET_MANY_BYTES_MAX:
+        raise TooLarge(
+            f"set_many of {size_bytes} bytes to one partition ({len(pairs) // 2} keys, such as {pairs[0]!r}): "
+            f"at most {limits.SET_MANY_BYTES_MAX} can be set at once; use several calls"
+        )
+
+
 def _check_consistency(consistency: Consistency) -> None:
     if consistency not in ("linearizable", "any"):
         raise InvalidArgument(f"consistency is 'linearizable' or 'any', not {consistency!r}")
@@ -149,46 +158,41 @@ class Commands:
     def get_many(self, keys: Iterable[Key], consistency: Consistency) -> Call[dict[Any, Any]]:
         """Return the call for the values of many keys."""
         _check_consistency(consistency)
-        user_keys = {encode_key(key): key for key in keys}
-        groups = self._by_partition(user_keys)
+        groups = self._by_partition(keys)
         parts = [(partition, (wire.GET_MANY, tuple(group))) for partition, group in groups.items()]
+        decode_value = self._decode
 
         def decode(results: list[Any]) -> dict[Any, Any]:
             found = {}
-            decode_value = self._decode
-            for (_, (_, group)), records in zip(parts, results, strict=True):
-                for key, record in zip(group, records or (), strict=records is not None):
-                    if record is not None:
-                        found[user_keys[key]] = decode_value(record[_VERSION_BYTES:])
+            for group, records in zip(groups.values(), results, strict=True):
+                if records is not None:  # None: this part failed
+                    for key, record in zip(group.values(), records, strict=True):
+                        if record is not None:
+                            found[key] = decode_value(record[_VERSION_BYTES:])
             return found
 
-        return Call(parts, decode, user_keys)
+        return Call(parts, decode, groups.values())
 
     def set_many(self, mapping: Mapping[Key, Any], ttl: float | None) -> Call[int]:
         """Return the call that sets many keys."""
         ttl_ms = 0 if ttl is None else ttl_to_ms(ttl)
-        user_keys = {encode_key(key): key for key in mapping}
+        groups = self._by_partition(mapping)
         encode = self._encode
         parts: list[tuple[int, Command]] = []
-        for partition, group in self._by_partition(user_keys).items():
+        for partition, group in groups.items():
             pairs: list[bytes] = []
-            for key in group:
-                pairs += (key, encode(mapping[user_keys[key]]))
-            size_bytes = sum(map(len, pairs))
-            if size_bytes > limits.SET_MANY_BYTES_MAX:
-                raise TooLarge(
-                    f"set_many of {size_bytes} bytes to one partition ({len(group)} keys, such as {group[0]!r}): "
-                    f"at most {limits.SET_MANY_BYTES_MAX} can be set at once; use several calls"
-                )
+            for data, key in group.items():
+                pairs += (data, encode(mapping[key]))
+            if len(pairs) > 2:
+                _check_set_many_size(pairs)
             parts.append((partition, (wire.SET_MANY, tuple(pairs), ttl_ms)))
-        return Call(parts, sum, user_keys)
+        return Call(parts, sum, groups.values())
 
     def delete_many(self, keys: Iterable[Key]) -> Call[int]:
         """Return the call that deletes many keys."""
-        user_keys = {encode_key(key): key for key in keys}
-        groups = self._by_partition(user_keys)
+        groups = self._by_partition(keys)
         parts = [(partition, (wire.DELETE_MANY, tuple(group))) for partition, group in groups.items()]
-        return Call(parts, sum, user_keys)
+        return Call(parts, sum, groups.values())
 
     def scan_pages(self, pages: Mapping[int, tuple[int, int]], prefix: bytes) -> Call[list[Any]]:
         """Return the call for one page of several partitions: partition -> (position, removals)."""
@@ -201,19 +205,24 @@ class Commands:
         data = encode_key(key)
         return Call(((key_slot(data) // self._slots_per_partition, (code, data, *rest)),), decode)
 
-    def _by_partition(self, keys: Iterable[bytes]) -> dict[int, list[bytes]]:
+    def _by_partition(self, keys: Iterable[Key]) -> dict[int, dict[bytes, Key]]:
+        """Return partition -> key's bytes -> key as given."""
+        if isinstance(keys, str | bytes):
+            raise TypeError(f"expected several keys, not the one key {keys!r}")
         slots_per_partition = self._slots_per_partition
-        groups: dict[int, list[bytes]] = {}
+        groups: dict[int, dict[bytes, Key]] = {}
         for key in keys:
-            partition = key_slot(key) // slots_per_partition
-            if partition in groups:
-                groups[partition].append(key)
+            data = encode_key(key)
+            partition = key_slot(data) // slots_per_partition
+            group = groups.get(partition)
+            if group is None:
+                groups[partition] = {data: key}
             else:
-                groups[partition] = [key]
+                group[data] = key
         for group in groups.values():
             if len(group) > limits.OPERATIONS_MAX:
                 raise InvalidArgument(
-                    f"{len(group)} keys of one call share a partition (such as {group[0]!r}); "
+                    f"{len(group)} keys of one call share a partition (such as {next(iter(group))!r}); "
                     f"at most {limits.OPERATIONS_MAX} can: use several calls"
                 )
         return groups

@@ -7,6 +7,7 @@ thread that changes what the reader sleeps on (an answer whose signal its send a
 set of sockets) pokes it through a pipe.
 """
 
+import contextlib
 import os
 import select
 import threading
@@ -31,6 +32,8 @@ class Exchange:
         self.session = self._pump.session
         self._lock = threading.Lock()
         self._reader: Call[Any] | None = None  # the call whose thread reads for all
+        self._last_thread = threading.get_ident()
+        self._unsure: set[str] = set()  # nodes whose socket may hold frames that its descriptor will not announce
         self._sleeps_until = float("-inf")
         self._waiting: dict[Call[Any], threading.Lock] = {}  # in the order in which they began to wait
         self._poll = select.poll()
@@ -70,20 +73,23 @@ class Exchange:
         """Start a call and return its outcome."""
         if not call.parts:
             return call.outcome()
+        thread = threading.get_ident()
+        is_alone, self._last_thread = self._last_thread == thread, thread
         with self._lock:
             if self._why_closed is not None:
                 raise ClientClosed(self._why_closed)
             self.session.start(call, timeout, time.monotonic())
-            has_frames = self._flush()
+            sent_to = self._pump.flush()
             waiter = None
             if self._reader is None:
                 self._reader = call
-                if has_frames:
-                    self._look(list(self._address_by_descriptor.values()))
+                self._unsure.update(sent_to)
+                if is_alone:
+                    self._wait_briefly(sent_to)
             else:
                 waiter = self._waiting[call] = threading.Lock()
                 waiter.acquire()
-                if has_frames or call.deadline < self._sleeps_until:
+                if call.deadline < self._sleeps_until or self._pump.with_frames(sent_to):
                     self._poke()
         try:
             if waiter is not None:
@@ -94,6 +100,14 @@ class Exchange:
         finally:
             self._leave(call)  # also when a signal handler raised
         return call.outcome()
+
+    def _wait_briefly(self, addresses: list[str]) -> None:
+        """Wait for answers with the lock held: only for a thread that has the client to itself."""
+        for address in addresses:
+            finished = self._pump.wait(address)
+            if finished is None:
+                return
+            self._release(finished)
 
     def close(self, why: str) -> None:
         """End every call under way with `ClientClosed`."""
@@ -127,6 +141,8 @@ class Exchange:
         """Sleep until something comes or is due, and deal with it."""
         session = self.session
         with self._lock:
+            if self._unsure and self._look(self._unsure):
+                return
             self._sleeps_until = min(wait_until, session.next_deadline())
         pause_ms = None
         if self._sleeps_until != float("inf"):
@@ -136,28 +152,28 @@ class Exchange:
             self._sleeps_until = float("-inf")
             if self._why_closed is not None:
                 return
-            addresses = [self._address_by_descriptor.get(descriptor, "") for descriptor, _ in events]
+            addresses = {self._address_by_descriptor.get(descriptor, "") for descriptor, _ in events}
             if "" in addresses:
                 os.read(self._poke_reader, 4096)
-                addresses = list(self._address_by_descriptor.values())
+                addresses = set(self._address_by_descriptor.values())
             self._look(addresses)
             now = time.monotonic()
             if session.next_deadline() <= now:
                 self._release(session.tick(now))
-            if self._flush():
-                self._look(list(self._address_by_descriptor.values()))
+            self._unsure.update(self._pump.flush())
 
-    def _look(self, addresses: list[str]) -> None:
-        for address in addresses:
+    def _look(self, addresses: set[str]) -> bool:
+        """Read all that is there from some nodes; say whether that ended a call."""
+        has_finished = False
+        for address in list(addresses):
             has_more = True
             while has_more:
                 finished, has_more = self._pump.look(address)
                 self._release(finished)
+                has_finished = has_finished or bool(finished)
+        self._unsure -= addresses
         self._update_sockets()
-
-    def _flush(self) -> bool:
-        """Send what is queued; True when that ate the signal of frames that wait."""
-        return any([self._pump.has_frames(address) for address in self._pump.flush()])
+        return has_finished
 
     def _release(self, finished: list[Call[Any]]) -> None:
         for call in finished:
@@ -166,10 +182,8 @@ class Exchange:
                 waiter.release()
 
     def _poke(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):  # it is full of pokes
             os.write(self._poke_writer, b"!")
-        except BlockingIOError:
-            pass  # it is full of pokes
 
     def _update_sockets(self) -> None:
         changed = self._pump.update_sockets()

@@ -22,6 +22,12 @@ from gimmal.wire.codec import decode, frames
 logger = logging.getLogger("gimmal.client")
 
 _FRAMES_PER_LOOK: Final = 256
+_WAIT_MS: Final = 2
+# Plain integers: arithmetic on pyzmq's enumerations costs more than a send.
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLIN: Final = int(zmq.POLLIN)
+_POLLOUT: Final = int(zmq.POLLOUT)
+_NOBLOCK: Final = int(zmq.NOBLOCK)
 _COMPLAIN_EVERY_S: Final = 60.0
 
 
@@ -53,7 +59,7 @@ class Pump:
         closed = []
         for address in [address for address in self._socket_by_address if address not in links]:
             socket = self._socket_by_address.pop(address)
-            closed.append(int(socket.getsockopt(zmq.FD)))
+            closed.append(_descriptor(socket))
             socket.close()
         return opened, closed
 
@@ -69,6 +75,7 @@ class Pump:
             (zmq.RECONNECT_IVL, 100),
             (zmq.RECONNECT_IVL_MAX, 5_000),
             (zmq.TCP_KEEPALIVE, 1),
+            (zmq.RCVTIMEO, _WAIT_MS),
         ):
             socket.setsockopt(option, value)
         try:
@@ -77,8 +84,7 @@ class Pump:
             socket.close()
             raise NoRoute(f"cannot connect to {address}: {error.strerror}") from None
         self._socket_by_address[address] = socket
-        descriptor: int = socket.getsockopt(zmq.FD)
-        return descriptor
+        return _descriptor(socket)
 
     def close(self) -> None:
         """Close all sockets; what was not sent is dropped."""
@@ -96,48 +102,68 @@ class Pump:
             socket = self._socket_by_address[address]
             for part, frame in frames(message):
                 try:
-                    socket.send(frame, zmq.NOBLOCK)
+                    socket.send(frame, _NOBLOCK)
                 except zmq.Again:
                     self.session.on_blocked(address, part)
             sent_to.append(address)
         return sent_to
 
-    def has_frames(self, address: str) -> bool:
-        """Say whether a node's socket has frames to read."""
-        socket = self._socket_by_address.get(address)
-        return socket is not None and bool(socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
+    def with_frames(self, addresses: Iterable[str]) -> list[str]:
+        """Return those of the nodes whose socket has frames to read."""
+        return [address for address in addresses if _events(self._socket_by_address[address]) & _POLLIN]
 
     # -- in ---------------------------------------------------------------------------------------------------
 
     def look(self, address: str) -> tuple[list[Call[Any]], bool]:
         """Read what a node sent; return the calls that are done, and whether the look ended before the frames did."""
         socket = self._socket_by_address.get(address)
-        finished: list[Call[Any]] = []
         if socket is None:
-            return finished, False
+            return [], False
         received: list[bytes] = []
         has_more = True
         try:
             while len(received) < _FRAMES_PER_LOOK:
-                received.append(socket.recv(zmq.NOBLOCK))
+                received.append(socket.recv(_NOBLOCK))
         except zmq.Again:
             has_more = False
         link = self.session.links.get(address)
-        if link is not None and not link.is_ready and socket.getsockopt(zmq.EVENTS) & zmq.POLLOUT:
+        if link is not None and not link.is_ready and _events(socket) & _POLLOUT:
             self.session.on_ready(address)
+        return self._take(address, received), has_more
+
+    def wait(self, address: str) -> list[Call[Any]] | None:
+        """Block for a moment until a node sends something; None when it did not.
+
+        Sleeping inside ZeroMQ is the shortest way to an answer, but while it lasts nobody else may use the socket.
+        """
+        try:
+            return self._take(address, [self._socket_by_address[address].recv()])
+        except zmq.Again:
+            return None
+
+    def _take(self, address: str, received: list[bytes]) -> list[Call[Any]]:
         now = time.monotonic()
+        finished: list[Call[Any]] = []
         for frame in received:
             try:
                 finished += self.session.receive(address, decode(frame), now)
             except RemoteProtocolError as error:
                 self._complain(address, error, now)
-        return finished, has_more
+        return finished
 
     def _complain(self, address: str, error: RemoteProtocolError, now: float) -> None:
         self.session.counters["protocol_errors"] += 1
         if now - self._complained_at_s >= _COMPLAIN_EVERY_S:
             self._complained_at_s = now
             logger.warning("node at %s sent a bad message: %s", address, error)
+
+
+def _events(socket: zmq.Socket[bytes]) -> int:
+    return socket.getsockopt(_EVENTS)  # type: ignore[return-value] # pyzmq types every option as int or bytes
+
+
+def _descriptor(socket: zmq.Socket[bytes]) -> int:
+    return socket.getsockopt(zmq.FD)  # type: ignore[return-value] # pyzmq types every option as int or bytes
 
 
 def parse_seeds(seeds: str | Iterable[str]) -> tuple[str, ...]:
@@ -159,7 +185,7 @@ def parse_seeds(seeds: str | Iterable[str]) -> tuple[str, ...]:
 
 def check_timeout(timeout: float) -> float:
     """Return a timeout in seconds if it is above 0 and at most 60; raises InvalidArgument."""
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= limits.TIMEOUT_MAX_S:
+    if isinstance(timeout, bool) or not 0 < timeout <= limits.TIMEOUT_MAX_S:
         raise InvalidArgument(
             f"timeout is a number of seconds above 0 and at most {limits.TIMEOUT_MAX_S:g}, not {timeout!r}"
         )

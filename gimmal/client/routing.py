@@ -77,9 +77,7 @@ class Routes:
             link.queue = []
         if links.keys() != self.links.keys():
             self.links = links
-        self.by_partition = [
-            (link_by_name.get(row.leader, self._nowhere), row.epoch) for row in table.partitions
-        ]
+        self.by_partition = [(link_by_name.get(row.leader, self._nowhere), row.epoch) for row in table.partitions]
         return queued
 
     def _choose_network(self, table: Table) -> str:

@@ -124,6 +124,10 @@ class Session:
             number += 1
         self._next_number = number
 
+    def has_in_flight(self) -> bool:
+        """Say whether answers are on their way: whether anything under way is not just queued."""
+        return len(self._call_by_number) > sum(len(link.queue) for link in self._routes.links.values())
+
     def abort(self, why: str) -> list[Call[Any]]:
         """End everything under way with `ClientClosed`."""
         finished: list[Call[Any]] = []
@@ -196,7 +200,11 @@ class Session:
             self._on_table_rows(message)  # type: ignore[arg-type]
         elif kind is Problem:
             self.counters["problems"] += 1
-        if self.table is not None and message.table_version > self.table.version and message.cluster == self.table.cluster:
+        if (
+            self.table is not None
+            and message.table_version > self.table.version
+            and message.cluster == self.table.cluster
+        ):
             self._want_table(message.table_version, self._dice.uniform(0, _TABLE_JITTER_S))
         return finished
 
@@ -205,11 +213,14 @@ class Session:
         if link is not None and reply.receipt:
             link.receipt = reply.receipt
         finished: list[Call[Any]] = []
-        call_by_number = self._call_by_number
+        pop = self._call_by_number.pop
         for number, result in zip(reply.numbers, reply.results, strict=False):
-            call = call_by_number.pop(number, None)
-            if call is not None and call.settle(number, result):
-                finished.append(call)
+            call = pop(number, None)
+            if call is not None:
+                call.results[number - call.first] = result
+                call.open_count -= 1
+                if not call.open_count:
+                    finished.append(call)
         for number, refusal, text in reply.refusals:
             self._on_refusal(address, number, refusal, text, finished)
         return finished
@@ -246,9 +257,7 @@ class Session:
     def _on_table_rows(self, message: TableRows) -> None:
         if message.table is not None:
             table = Table.from_wire(message.table)
-            if self.table is None or (
-                table.cluster == self.table.cluster and table.version > self.table.version
-            ):
+            if self.table is None or (table.cluster == self.table.cluster and table.version > self.table.version):
                 queued = self._routes.adopt(table)
                 self.table = table
                 for operation in queued:

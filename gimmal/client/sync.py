@@ -85,9 +85,9 @@ class Client:
         if_version: int | None = None,
         timeout: float | None = None,
     ) -> bool:
-        """Set a key. False when a condition was not met: `nx` only if absent, `xx` only if present,
-        `if_version` only if that is its version (0: absent).
+        """Set a key; False when a condition was not met.
 
+        Conditions: `nx` only if absent, `xx` only if present, `if_version` only if that is its version (0: absent).
         `ttl` is in seconds; without it the key lives for ever, or as long as before with `keep_ttl`.
         """
         flags = (nx, xx, keep_ttl)
@@ -112,15 +112,11 @@ class Client:
         """Delete a key; False when there was none."""
         return self._run(Commands.delete, key, timeout=timeout)
 
-    def exists(
-        self, key: Key, *, consistency: Consistency = "linearizable", timeout: float | None = None
-    ) -> bool:
+    def exists(self, key: Key, *, consistency: Consistency = "linearizable", timeout: float | None = None) -> bool:
         """Say whether a key exists."""
         return self._run(Commands.exists, key, consistency, timeout=timeout)
 
-    def ttl(
-        self, key: Key, *, consistency: Consistency = "linearizable", timeout: float | None = None
-    ) -> float:
+    def ttl(self, key: Key, *, consistency: Consistency = "linearizable", timeout: float | None = None) -> float:
         """Return the seconds a key has left; -1 when it does not expire, -2 when there is no such key."""
         return self._run(Commands.ttl, key, consistency, timeout=timeout)
 
@@ -158,9 +154,7 @@ class Client:
         """
         return self._run(Commands.get_many, keys, consistency, timeout=timeout)
 
-    def set_many(
-        self, mapping: Mapping[Any, Any], ttl: float | None = None, *, timeout: float | None = None
-    ) -> int:
+    def set_many(self, mapping: Mapping[Any, Any], ttl: float | None = None, *, timeout: float | None = None) -> int:
         """Set many keys and return how many. Atomic per partition only.
 
         An error carries `done` (the keys set) and `failed` (key -> error).
@@ -180,9 +174,7 @@ class Client:
         partitions = self._current_exchange().partitions
         scan = Scan(prefix_bytes(prefix), partitions, as_bytes=isinstance(prefix, bytes))
         while scan.is_open:
-            yield from scan.take(
-                self._run(Commands.scan_pages, scan.next_pages(), scan.prefix, timeout=timeout)
-            )
+            yield from scan.take(self._run(Commands.scan_pages, scan.next_pages(), scan.prefix, timeout=timeout))
 
     def map(self, prefix: str = "") -> MutableMapping[str, Any]:
         """Return the keys under a prefix as a mutable mapping; its keys are without the prefix."""

@@ -34,9 +34,7 @@ def static_table(cluster: bytes, nodes: Sequence[StaticNode], partitions: int = 
     """Return version 1 of a cluster of these nodes; raises ValueError for a list that makes no cluster."""
     if len(cluster) != 16:
         raise ValueError(f"a cluster id is 16 bytes (32 hex digits), not {len(cluster)}")
-    assignment = plan(
-        [Member(node.name, node.weight, node.zone) for node in nodes], partitions=partitions, copies=1
-    )
+    assignment = plan([Member(node.name, node.weight, node.zone) for node in nodes], partitions=partitions, copies=1)
     rows = tuple(
         NodeRow(
             name=node.name,

@@ -153,4 +153,3 @@ def _incarnations(trees: tuple[Any, ...]) -> tuple[Incarnation, ...]:
     if not all(type(name) is str and type(number) is int for name, number in members):
         raise ValueError("copies in sync are not names and incarnations")
     return members
-

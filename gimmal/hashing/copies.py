@@ -72,13 +72,9 @@ class _CopyFlow:
             size = sum(member.zone == zone for member in members)
             if len(self._zones) > 1 and bounds != ZoneBounds(0, size):
                 self._binding[zone] = bounds
-        self.network = Network(
-            len(members) + partitions + len(self._zones) + 1 + partitions * len(self._binding)
-        )
+        self.network = Network(len(members) + partitions + len(self._zones) + 1 + partitions * len(self._binding))
 
-    def add_partition(
-        self, partition: int, preference: Sequence[str], holders: Sequence[str]
-    ) -> dict[str, int]:
+    def add_partition(self, partition: int, preference: Sequence[str], holders: Sequence[str]) -> dict[str, int]:
         """Add the partition's arcs in the order of preference; return the arc to each member."""
         vertex = len(self._members) + partition
         self.network.excess[vertex] += self._copies

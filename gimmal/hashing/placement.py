@@ -100,9 +100,7 @@ class Assignment:
         return sum(len(change.added) for change in self.changes_from(before))
 
 
-def plan(
-    members: Iterable[Member], partitions: int, copies: int, previous: Assignment | None = None
-) -> Assignment:
+def plan(members: Iterable[Member], partitions: int, copies: int, previous: Assignment | None = None) -> Assignment:
     """Assign the partitions to the members.
 
     Args:

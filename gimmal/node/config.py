@@ -17,6 +17,8 @@ from gimmal.leader.memory import MemoryLimits
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 POLICIES: Final = ("refuse", "lru")
+_NOT_SETTINGS: Final = ("config", "seeds")
+"""What the environment may hold for the `gimmal` command: where this file is, and whom clients ask."""
 _UNITS: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
@@ -65,7 +67,7 @@ def load_config(
             given[name] = (value, f"in {file}")
     for variable, value in environment.items():
         name = variable.removeprefix("GIMMAL_").lower()
-        if variable.startswith("GIMMAL_") and name != "config":
+        if variable.startswith("GIMMAL_") and name not in _NOT_SETTINGS:
             given[name] = (value, f"in the environment as {variable}")
     for name, value in flags.items():
         if value is not None:

@@ -211,7 +211,8 @@ class NodeCore:
     def _on_committed(self, replica: Replica, committed: Committed) -> None:
         ticket, command, result = committed
         if ticket is not None:
-            self._answer(*ticket, result)
+            peer, number = ticket
+            self._answer(peer, number, result)
         elif result:
             self.counters[commands.NAMES[command[0]]] += 1
         if replica.engine.keys.expires_at_ms:

@@ -20,9 +20,7 @@ def run_node(config: NodeConfig) -> None:
     Raises:
         ConfigError: the settings do not make a node, or an address is taken.
     """
-    logging.basicConfig(
-        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     table = load_static_table(config.static_cluster) if config.static_cluster else _table_of_one(config)
     row = table.node(config.name)
     if row is None:

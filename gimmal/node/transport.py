@@ -12,6 +12,12 @@ from gimmal.wire import limits
 
 _RECEIVE_FRAMES_MAX: Final = 256
 _RECEIVE_BYTES_MAX: Final = 8 * 1024 * 1024
+# Plain integers: arithmetic on pyzmq's enumerations costs more than a send.
+_EVENTS: Final = int(zmq.EVENTS)
+_POLLIN: Final = int(zmq.POLLIN)
+_RCVMORE: Final = int(zmq.RCVMORE)
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_NOBLOCK_SNDMORE: Final = int(zmq.NOBLOCK) | int(zmq.SNDMORE)
 
 
 class ClientSocket:
@@ -37,8 +43,7 @@ class ClientSocket:
 
     def fileno(self) -> int:
         """Return the edge-triggered descriptor that signals a change of state."""
-        descriptor: int = self._socket.getsockopt(zmq.FD)
-        return descriptor
+        return self._socket.getsockopt(zmq.FD)  # type: ignore[return-value] # pyzmq types it as int or bytes
 
     def receive(self) -> tuple[list[tuple[bytes, bytes | None]], bool]:
         """Return (peer, frame) pairs, and whether the turn's budget ran out before the socket did.
@@ -50,10 +55,10 @@ class ClientSocket:
         size_bytes = 0
         try:
             while len(received) < _RECEIVE_FRAMES_MAX and size_bytes < _RECEIVE_BYTES_MAX:
-                peer = receive(zmq.NOBLOCK)
-                frame: bytes | None = receive(zmq.NOBLOCK) if get(zmq.RCVMORE) else None
-                while get(zmq.RCVMORE):
-                    receive(zmq.NOBLOCK)
+                peer = receive(_NOBLOCK)
+                frame: bytes | None = receive(_NOBLOCK)  # a ROUTER always has one behind the identity
+                while get(_RCVMORE):
+                    receive(_NOBLOCK)
                     frame = None
                 received.append((peer, frame))
                 size_bytes += len(frame or b"")
@@ -63,13 +68,13 @@ class ClientSocket:
 
     def has_more(self) -> bool:
         """Say whether frames wait. Sends eat the descriptor's signal, so this is asked after them."""
-        return bool(self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN)
+        return bool(self._socket.getsockopt(_EVENTS) & _POLLIN)  # type: ignore[operator] # likewise
 
     def send(self, peer: bytes, frame: bytes) -> None:
         """Send a frame, or drop and count it when the peer is gone or its queue is full."""
         try:
-            self._socket.send(peer, zmq.SNDMORE | zmq.NOBLOCK)
-            self._socket.send(frame, zmq.NOBLOCK)
+            self._socket.send(peer, _NOBLOCK_SNDMORE)
+            self._socket.send(frame, _NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise

@@ -10,8 +10,8 @@ from typing import Final
 RECORD_OVERHEAD_BYTES: Final = 152
 """Two bytes objects (33 bytes each and rounding to 16) and their share of a hash table between 1/3 and 2/3 full."""
 
-EXPIRY_OVERHEAD_BYTES: Final = 104
-"""An expiry time: its integer, its share of a hash table, and its place in the leader's heap."""
+EXPIRY_OVERHEAD_BYTES: Final = 152
+"""An expiry time: its integer (32), its share of a hash table, and its tuple in the leader's heap (80 and 8)."""
 
 
 @dataclass(slots=True)

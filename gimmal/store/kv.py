@@ -153,14 +153,12 @@ def _persist(keys: Keys, seq: int, now_ms: int, command: Command) -> bool:
 def _incr(keys: Keys, seq: int, now_ms: int, command: Command) -> int | Refused:
     _, key, amount = command
     old = keys.live(key, now_ms)
-    count = 0 if old is None else integer_of(old[VERSION_BYTES:])
-    if count is None:
+    before = 0 if old is None else integer_of(old[VERSION_BYTES:])
+    if before is None:
         return Refused(Refusal.NOT_AN_INTEGER, "the value stored there is not an integer")
-    count += amount
+    count: int = before + amount
     if not limits.INTEGER_MIN <= count <= limits.INTEGER_MAX:
-        return Refused(
-            Refusal.INTEGER_OVERFLOW, f"{count - amount} + {amount} leaves the range of signed 64 bits"
-        )
+        return Refused(Refusal.INTEGER_OVERFLOW, f"{before} + {amount} leaves the range of signed 64 bits")
     keys.put(key, old, seq.to_bytes(VERSION_BYTES, "big") + pack_integer(count))
     return count
 

@@ -1,6 +1,7 @@
 """Clusters for tests: `LocalCluster` starts real nodes, and `plugin` gives them to pytest.
 
-`LocalCluster` is loaded when it is first used: pytest imports this package for everybody who has gimmal installed.
+`LocalCluster` is loaded when it is first used: pytest imports this package for everybody who has gimmal
+installed.
 """
 
 from importlib import import_module

@@ -1,7 +1,7 @@
 """A cluster on this machine for tests and demonstrations: real node processes on free loopback ports.
 
-The nodes, their logs and their directory end with `close`, at the latest with this process, however it dies. A
-process forked from it may use the cluster, but only the process that made a cluster ends it.
+The nodes and their logs end with `close`, at the latest with this process, however it dies. A process forked
+from it may use the cluster, but only the process that made a cluster ends it.
 
 Free ports can only be guessed: between our look and the node's bind somebody else may take one. A start that
 fails for that reason is tried again with other ports.
@@ -40,8 +40,8 @@ _HOST: Final = "127.0.0.1"
 class LocalCluster:
     """`nodes` gimmal nodes named n1, n2, ..., running when the constructor returns; a context manager.
 
-    `max_entries`, `max_memory` (bytes, or text such as `"512mb"`), `policy` and `log_level` are settings of every
-    node. Each partition has one copy.
+    `max_entries`, `max_memory` (bytes, or text such as `"512mb"`), `policy` and `log_level` are settings of
+    every node. Each partition has one copy.
 
     Raises:
         InvalidArgument: the arguments make no cluster.
@@ -82,13 +82,13 @@ class LocalCluster:
             self.close()
             raise
 
-    # -- starting ---------------------------------------------------------------------------------------------
+    # -- starting -------------------------------------------------------------------------------------------
 
     def _choose_ports(self) -> None:
         ports = iter(_free_ports(3 * len(self.names)))
         self._rows = {
-            name: StaticNode(name, *(f"{_HOST}:{next(ports)}" for _ in ("client", "peer", "pubsub")))
-            for name in self.names
+            name: StaticNode(name, f"{_HOST}:{client}", f"{_HOST}:{peer}", f"{_HOST}:{pubsub}")
+            for name, client, peer, pubsub in zip(self.names, ports, ports, ports, strict=True)
         }
         try:
             self._table = static_table(self._id, list(self._rows.values()), self._partitions)
@@ -117,7 +117,7 @@ class LocalCluster:
         raise NoRoute(f"found no free ports in {_PORT_ATTEMPTS} attempts: what else starts servers here?")
 
     def _is_ours(self) -> bool:
-        """Say whether what answers is this cluster: a node of another one may have taken a port before ours did."""
+        """Say whether what answers is this cluster: another one may have taken a port before ours did."""
         for row in self._rows.values():
             with connect(row.client, timeout=START_TIMEOUT_S) as client:
                 if client.cluster().id != self._id.hex():
@@ -152,7 +152,7 @@ class LocalCluster:
             return False
         return status["name"] == name and self._processes[name].poll() is None
 
-    # -- using it ---------------------------------------------------------------------------------------------
+    # -- using it -------------------------------------------------------------------------------------------
 
     @property
     def seeds(self) -> str:
@@ -196,7 +196,7 @@ class LocalCluster:
         """Return the last 20 lines a node has logged."""
         return "\n".join(self.logs(name).splitlines()[-_TAIL_LINES:])
 
-    # -- faults -----------------------------------------------------------------------------------------------
+    # -- faults ---------------------------------------------------------------------------------------------
 
     def stop(self, name: str) -> None:
         """End a node with SIGTERM and wait for its end.
@@ -212,7 +212,8 @@ class LocalCluster:
         except subprocess.TimeoutExpired:
             self.kill(name)
             raise NoRoute(
-                f"node {name} did not end within {_STOP_TIMEOUT_S:g} s of SIGTERM and was killed; {self._shown_log(name)}"
+                f"node {name} did not end within {_STOP_TIMEOUT_S:g} s of SIGTERM and was killed; "
+                f"{self._shown_log(name)}"
             ) from None
         del self._processes[name]
 
@@ -234,7 +235,7 @@ class LocalCluster:
         """Let a paused node go on."""
         self._running(name).send_signal(signal.SIGCONT)
 
-    # -- the end ----------------------------------------------------------------------------------------------
+    # -- the end --------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """End all nodes and remove their logs. Closing twice is fine; a forked process closes nothing."""
@@ -256,7 +257,7 @@ class LocalCluster:
                 error.add_note(f"node {name}: {self._shown_log(name)}")
         self.close()
 
-    # -- the common part --------------------------------------------------------------------------------------
+    # -- the common part ------------------------------------------------------------------------------------
 
     def _check_open(self) -> None:
         if self._is_closed:

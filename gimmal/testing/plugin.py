@@ -1,12 +1,12 @@
 """The pytest plugin: a cluster for the whole session, and a key prefix for each test.
 
-pytest loads this for every user who has gimmal installed, so nothing heavy is imported before a test asks for it.
-When a test that used the cluster fails, the ends of the nodes' logs are shown with it.
+pytest loads this for every user who has gimmal installed, so nothing heavy is imported before a test asks for
+it. When a test that used the cluster fails, the ends of the nodes' logs are shown with it.
 """
 
 import secrets
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -30,7 +30,9 @@ def gimmal_prefix() -> str:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add the nodes' logs to the report of a failed test."""
     report = yield
     if report.failed:

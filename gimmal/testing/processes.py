@@ -1,9 +1,9 @@
 """Node processes that never outlive the process that started them.
 
-A `ProcessGroup` has a keeper: a shell that leads a process group of its own and waits for the end of its input,
-which comes when the starting process closes the pipe or dies in whatever way. Then the keeper removes the
-directory and kills the whole group: also nodes that are stopped by SIGSTOP, also one that was just being started.
-The group apart also means that Ctrl-C in a terminal reaches the starting process only, which can then clean up.
+A `ProcessGroup` has a keeper: a shell that leads a process group of its own and waits for the end of its
+input, which comes when the starting process dies, in whatever way. Then the keeper removes the directory and
+kills the whole group: also nodes that SIGSTOP has stopped, also one that was just being started. Being apart,
+the group hears nothing of Ctrl-C in a terminal: that is for the starting process, which then cleans up.
 """
 
 import os
@@ -25,7 +25,7 @@ class ProcessGroup:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._keeper = subprocess.Popen(
+        self._keeper = subprocess.Popen(  # noqa: S603 - the script is ours, the directory an argument
             ["/bin/sh", "-c", _KEEPER_SCRIPT, "gimmal-keeper", str(directory)],
             stdin=subprocess.PIPE,
             process_group=0,
@@ -42,7 +42,7 @@ class ProcessGroup:
         search_path = [package_root, *filter(None, [environment.get("PYTHONPATH")])]
         environment["PYTHONPATH"] = os.pathsep.join(search_path)
         with log.open("ab") as output:
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-P", "-m", "gimmal", "node", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -62,7 +62,7 @@ class ProcessGroup:
         self._processes.clear()
 
     def close(self) -> None:
-        """Kill everything and remove the directory. SIGKILL: the nodes have nothing to save, and may be stopped."""
+        """Kill everything and remove the directory; the nodes have nothing to save."""
         # The keeper was never waited for, so its pid, which is the group's, cannot belong to anybody else.
         os.killpg(self._keeper.pid, signal.SIGKILL)
         for process in (*self._processes, self._keeper):

@@ -1,1 +1,1 @@
-"""What travels: typed messages (`messages`), commands (`commands`), their bytes (`codec`) and their bounds (`limits`)."""
+"""What travels: typed `messages`, their `commands`, the `codec` that makes them bytes, and the `limits` of all."""

@@ -105,8 +105,7 @@ _KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
 }
 
 _DECODERS: Final = {
-    kind: (message_class, tuple((_HEADER | fields).values()))
-    for kind, (message_class, fields) in _KINDS.items()
+    kind: (message_class, tuple((_HEADER | fields).values())) for kind, (message_class, fields) in _KINDS.items()
 }
 _ENCODERS: Final = {
     message_class: (_VERSION_BYTE + bytes([kind]), attrgetter(*(_HEADER | fields)))
@@ -132,7 +131,7 @@ def frames(message: Message) -> Iterator[tuple[Message, bytes]]:
     if len(frame) <= limits.PLAIN_FRAME_BYTES_MAX:
         yield message, frame
         return
-    parts = halves(message) if isinstance(message, messages.Request | messages.Reply) else None
+    parts = halves(message)
     if parts is not None:
         for part in parts:
             yield from frames(part)
@@ -200,10 +199,11 @@ def _count_items(frame: bytes) -> None:
 
 
 _LENGTH_BYTES: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}  # bin and str 8, 16, 32
-_FIXED_BYTES: Final = {
-    **{0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8},  # numbers
-    **{0xDC: 2, 0xDD: 4},  # array 16 and 32: only the count is skipped, the items are walked
-}  # all other markers stand alone, or are not allowed and end the decoding
+_NUMBER_BYTES: Final = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
+_ARRAY_BYTES: Final = {0xDC: 2, 0xDD: 4}  # only the count is skipped, the items are walked
+_FIXED_BYTES: Final = (
+    _NUMBER_BYTES | _ARRAY_BYTES
+)  # all other markers stand alone, or are not allowed and end the decoding
 
 
 def pack_value(value: Any) -> bytes:

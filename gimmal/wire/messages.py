@@ -13,7 +13,7 @@ message: one reply may answer parts of several requests, and a request may be an
 
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from gimmal.types import Operation
 
@@ -108,10 +108,7 @@ class Problem(Message):
     text: str
 
 
-Splittable = TypeVar("Splittable", Request, Reply)
-
-
-def halves(message: Splittable) -> tuple[Splittable, Splittable] | None:
+def halves(message: Message) -> tuple[Message, Message] | None:
     """Cut a message that is too long in two that say the same; None when it cannot be cut."""
     if isinstance(message, Request):
         middle = len(message.operations) // 2
@@ -121,7 +118,7 @@ def halves(message: Splittable) -> tuple[Splittable, Splittable] | None:
             replace(message, operations=message.operations[:middle]),
             replace(message, operations=message.operations[middle:]),
         )
-    if len(message.numbers) + len(message.refusals) < 2:
+    if not isinstance(message, Reply) or len(message.numbers) + len(message.refusals) < 2:
         return None
     middle, refused = (len(message.numbers) + 1) // 2, len(message.refusals) // 2
     return (

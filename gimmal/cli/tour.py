@@ -1,0 +1,260 @@
+"""The tour of the store that `gimmal demo` gives: one function per chapter, each on a running cluster.
+
+What a chapter says of the nodes it checks with the nodes: where a key is, for instance, is asked of the
+counters of all of them, and not only computed.
+"""
+
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from gimmal.cli.narrator import Narrator
+from gimmal.client.inquiry import ask_status
+from gimmal.client.sync import Client
+from gimmal.errors import GimmalError
+from gimmal.testing import LocalCluster
+
+_ASK_TIMEOUT_S: Final = 5.0
+_MEET_TIMEOUT_S: Final = 30.0
+_LOOK_EVERY_S: Final = 0.02
+_TTL_S: Final = 2.0
+_CLIENTS: Final = 20
+_INCREMENTS_EACH: Final = 100
+_BATCH_KEYS: Final = 10_000
+_LRU_ENTRIES: Final = 100
+_LRU_MORE: Final = 10
+
+
+class Tour:
+    """A cluster of three nodes, a client of it, and what is told about them."""
+
+    def __init__(self, narrator: Narrator, cluster: LocalCluster, client: Client) -> None:
+        self._narrator = narrator
+        self._cluster = cluster
+        self._client = client
+
+    def nodes(self) -> None:
+        """Ask every node who it is."""
+        cluster = self._cluster
+        for name, address in cluster.addresses.items():
+            self._narrator.say(f"{name} serves clients on {address} (process {cluster.pids[name]})")
+        facts = {name: _ask(cluster, name) for name in cluster.names}
+        partitions = [f"{name} leads {fact['partitions_led']}" for name, fact in facts.items()]
+        self._narrator.check(
+            "each node answers under its name, and the three are one cluster",
+            (list(cluster.names), list(cluster.names), len(self._client.cluster().partitions)),
+            (
+                [fact["name"] for fact in facts.values()],
+                [node.name for node in self._client.cluster().nodes],
+                sum(fact["partitions_led"] for fact in facts.values()),
+            ),
+        )
+        self._narrator.say(f"of its 1,024 partitions, {', '.join(partitions)}")
+
+    def keys_and_owners(self) -> None:
+        """Set keys, read them, and look on which node they are."""
+        say, check = self._narrator.say, self._narrator.check
+        values: dict[str, Any] = {
+            "greeting": "hello",
+            "answer": 42,
+            "city": {"name": "Paris", "rivers": ["Seine"]},
+            "{ada}:name": "Ada",
+            "{ada}:cart": [b"\x00\x01", None, 1.5],
+        }
+        for key, value in values.items():
+            before = self._facts("entries")
+            self._client.set(key, value)
+            owner = self._cluster.owner_of(key)
+            say(f"set {key!r} = {value!r}")
+            check(
+                f"get returns it, and {owner} owns it: that node has one entry more, the others none",
+                (value, {owner: 1}),
+                (self._client.get(key), _growth(before, self._facts("entries"))),
+            )
+        owners = {key: self._cluster.owner_of(key) for key in values}
+        check("keys with the same {tag} live on the same node", owners["{ada}:name"], owners["{ada}:cart"])
+        absent = (self._client.get("nothing"), self._client.exists("nothing"))
+        check("a key that was never set does not exist", (None, False), absent)
+
+    def time_to_live(self) -> None:
+        """Let keys expire: one that is watched, and others that nobody reads."""
+        say, check_becomes, client = self._narrator.say, self._narrator.check_becomes, self._client
+        entries_before, expired_before = self._facts("entries"), self._facts("expired")
+        keys = [f"session:{number}" for number in range(9)]
+        watched, *unread = keys
+        for key in keys:
+            client.set(key, "a session", ttl=_TTL_S)
+        left = client.ttl(watched)
+        say(f"set 9 sessions with a ttl of {_TTL_S:g} s; {watched!r} is on {self._cluster.owner_of(watched)}")
+        self._narrator.check(f"its time left is above 0 and at most {_TTL_S:g} s", True, 0 < left <= _TTL_S)
+        say_below_s = left
+        while left > 0:
+            if left <= say_below_s:
+                say(f"{watched!r} has {left:.2f} s left")
+                say_below_s = left - _TTL_S / 4
+            time.sleep(_LOOK_EVERY_S)
+            left = client.ttl(watched)
+        self._narrator.check(f"{watched!r} is gone", (-2.0, None), (left, client.get(watched)))
+        # Nobody ever reads the others, so it is the nodes that see their time pass.
+        check_becomes(
+            f"the nodes removed the {len(unread)} others by themselves (their counter `expired`)",
+            dict(sorted(Counter(map(self._cluster.owner_of, keys)).items())),
+            lambda: _growth(expired_before, self._facts("expired")),
+            timeout=_TTL_S + 10,
+        )
+        self._narrator.check("no node has an entry more than before", entries_before, self._facts("entries"))
+
+    def counter(self) -> None:
+        """Increment one counter from many clients at once."""
+        totals: list[int] = []
+        owner = self._cluster.owner_of("visits")
+        self._narrator.say(f"{_CLIENTS} clients, each with its own connection, add 1 to 'visits' (on {owner}) ...")
+        started_at_s = time.monotonic()
+
+        def increment_often() -> None:
+            with self._cluster.connect() as client:
+                everybody_is_here.wait(_MEET_TIMEOUT_S)
+                totals.extend([client.incr("visits") for _ in range(_INCREMENTS_EACH)])
+
+        everybody_is_here = threading.Barrier(_CLIENTS)
+        _run_at_once([increment_often] * _CLIENTS)
+        total = _CLIENTS * _INCREMENTS_EACH
+        self._narrator.say(f"{total:,} increments took {time.monotonic() - started_at_s:.2f} s, connecting included")
+        self._narrator.check(f"the counter is exactly {total:,}", total, self._client.get("visits"))
+        self._narrator.check(
+            f"every number from 1 to {total:,} was handed out once", list(range(1, total + 1)), sorted(totals)
+        )
+
+    def batch(self) -> None:
+        """Write and read many keys at once, and show how they spread."""
+        say, check, client = self._narrator.say, self._narrator.check, self._client
+        batch = {f"item:{number}": f"value {number}" for number in range(_BATCH_KEYS)}
+        before = self._facts("entries")
+        started_at_s = time.perf_counter()
+        count = client.set_many(batch)
+        written_at_s = time.perf_counter()
+        found = client.get_many(batch)
+        read_at_s = time.perf_counter()
+        say(f"set_many: {_BATCH_KEYS / (written_at_s - started_at_s):>9,.0f} keys a second")
+        say(f"get_many: {_BATCH_KEYS / (read_at_s - written_at_s):>9,.0f} keys a second")
+        check(
+            f"all {_BATCH_KEYS:,} values came back as they were set",
+            True,
+            count == _BATCH_KEYS and found == batch,
+        )
+        spread = dict(sorted(Counter(map(self._cluster.owner_of, batch)).items()))
+        self._narrator.bars(spread)
+        check("the nodes hold exactly these shares", spread, _growth(before, self._facts("entries")))
+
+    def one_node_stopped(self) -> None:
+        """Stop a node: the others serve on, and its keys answer with a clear error."""
+        say, check, client = self._narrator.say, self._narrator.check, self._client
+        stopped = self._cluster.names[-1]
+        keys = [f"item:{number}" for number in range(_BATCH_KEYS)]
+        others = [key for key in keys if self._cluster.owner_of(key) != stopped]
+        lost = next(key for key in keys if self._cluster.owner_of(key) == stopped)
+        say(f"Each key of this cluster has one copy. Stopping {stopped} ...")
+        self._cluster.stop(stopped)
+        check(
+            f"all {len(others):,} keys of the other nodes are still served",
+            True,
+            client.get_many(others) == {key: f"value {key.partition(':')[2]}" for key in others},
+        )
+        errors: list[GimmalError] = []
+
+        def name_of_error(call: Callable[[], object]) -> str:
+            try:
+                return f"the answer {call()!r}"
+            except GimmalError as error:
+                errors.append(error)
+                return type(error).__name__
+
+        # Until the client has seen the connection end, a read is sent and its answer waited for in vain.
+        self._narrator.check_becomes(
+            f"get {lost!r}, which was on {stopped}, is a NoRoute: nothing was done",
+            "NoRoute",
+            lambda: name_of_error(lambda: client.get(lost, timeout=1.0)),
+            timeout=10.0,
+        )
+        say(f"the error: {errors[-1]}")
+        check(
+            f"set {lost!r} is a NoRoute as well",
+            "NoRoute",
+            name_of_error(lambda: client.set(lost, 0, timeout=1.0)),
+        )
+
+    def _facts(self, name: str) -> dict[str, int]:
+        """Return a counter of every running node."""
+        return {node: _ask(self._cluster, node)[name] for node in self._cluster.pids}
+
+
+def eviction(narrator: Narrator, cluster: LocalCluster) -> None:
+    """Fill a node of 100 entries at most and see which keys go. `cluster` has one node with policy lru."""
+    (node,) = cluster.names
+    with cluster.connect() as client:
+        for number in range(_LRU_ENTRIES):
+            client.set(f"page:{number}", number)
+        newest = f"page:{_LRU_ENTRIES - 1}"
+        narrator.say(f"a node with max_entries={_LRU_ENTRIES} and policy=lru is full: 'page:0' to {newest!r}")
+        client.get("page:0")
+        narrator.say(f"read 'page:0', the oldest; then set {_LRU_MORE} more")
+        for number in range(_LRU_ENTRIES, _LRU_ENTRIES + _LRU_MORE):
+            client.set(f"page:{number}", number)
+        facts = _ask(cluster, node)
+        narrator.check(
+            f"the node holds exactly {_LRU_ENTRIES} entries and evicted {_LRU_MORE}",
+            (_LRU_ENTRIES, _LRU_MORE),
+            (facts["entries"], facts["evicted"]),
+        )
+        narrator.check("the recently read 'page:0' is still there", 0, client.get("page:0"))
+        gone = [f"page:{number}" for number in range(1, _LRU_MORE + 1)]
+        narrator.check(f"the least recently used, {gone[0]!r} to {gone[-1]!r}, are gone", {}, client.get_many(gone))
+        kept = {f"page:{number}" for number in (0, *range(_LRU_MORE + 1, _LRU_ENTRIES + _LRU_MORE))}
+        narrator.check("all others are there", kept, set(client.scan()))
+
+
+def nothing_left(narrator: Narrator, pids: Iterable[int]) -> None:
+    """Check that the processes of closed clusters are gone."""
+    pids = list(pids)
+    narrator.check(f"none of the {len(pids)} node processes is left", [], [pid for pid in pids if _exists(pid)])
+
+
+def _ask(cluster: LocalCluster, node: str) -> dict[str, Any]:
+    return ask_status(cluster.addresses[node], _ASK_TIMEOUT_S)
+
+
+def _growth(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    """Return by how much which counters grew, sorted by name; those that did not are left out."""
+    return {name: after[name] - before[name] for name in sorted(after) if after[name] != before[name]}
+
+
+def _run_at_once(functions: Iterable[Callable[[], None]]) -> None:
+    """Run functions in a thread each; raise the first error one of them ended with."""
+    errors: list[BaseException] = []
+
+    def run(function: Callable[[], None]) -> None:
+        try:
+            function()
+        except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that waits
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=[function]) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody has it, and it is not one of ours
+    return True

@@ -1,0 +1,302 @@
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gimmal.client.inquiry import ask_status
+from gimmal.errors import ClientClosed, InvalidArgument, NoRoute
+from gimmal.testing import LocalCluster, local_cluster
+from tests.cluster.waiting import state_of, wait_until
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture
+def directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where clusters put their directories during this test."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def pair(directories: Path) -> Iterator[LocalCluster]:
+    """Two nodes of this test's own."""
+    with LocalCluster(nodes=2) as cluster:
+        yield cluster
+
+
+# --- a cluster that is well
+
+
+def test_it_has_started_when_the_constructor_returns(gimmal_cluster: LocalCluster) -> None:
+    assert gimmal_cluster.names == ("n1", "n2", "n3")
+    assert list(gimmal_cluster.pids) == ["n1", "n2", "n3"]
+    assert all(state_of(pid) for pid in gimmal_cluster.pids.values())
+    assert gimmal_cluster.seeds == ",".join(gimmal_cluster.addresses.values())
+    for name, address in gimmal_cluster.addresses.items():
+        assert ask_status(address, timeout=5.0)["name"] == name
+        assert f"node {name} serves clients on {address}" in gimmal_cluster.logs(name)
+
+
+def test_owner_of_is_the_node_that_holds_the_key(gimmal_cluster: LocalCluster, gimmal_prefix: str) -> None:
+    def entries() -> Counter[str]:
+        addresses = gimmal_cluster.addresses.items()
+        return Counter({name: int(ask_status(address, 5.0)["entries"]) for name, address in addresses})
+
+    keys: list[str | bytes] = [f"{gimmal_prefix}{number}" for number in range(50)]
+    keys += [f"{gimmal_prefix}{{tag}}{number}" for number in range(5)]
+    keys.append(gimmal_prefix.encode() + b"\xff")
+    before = entries()
+    with gimmal_cluster.connect() as db:
+        for key in keys:
+            db.set(key, "value")
+    assert entries() - before == Counter(map(gimmal_cluster.owner_of, keys))
+
+
+def test_options_of_connect_are_passed_on(gimmal_cluster: LocalCluster, gimmal_prefix: str) -> None:
+    async def get_it() -> object:
+        async with gimmal_cluster.connect_async(timeout=4.0) as db:
+            return await db.get(f"{gimmal_prefix}key")
+
+    with gimmal_cluster.connect(timeout=3.0) as db:
+        db.set(f"{gimmal_prefix}key", 1)
+        assert asyncio.run(get_it()) == 1
+    with pytest.raises(InvalidArgument, match="timeout"):
+        gimmal_cluster.connect(timeout=0)
+
+
+def test_settings_reach_every_node_and_the_environment_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIMMAL_MAX_ENTRIES", "many")
+    with LocalCluster(nodes=1, max_entries=2, policy="lru", partitions=4, log_level="warning") as cluster:
+        with cluster.connect() as db:
+            for key in "abc":
+                db.set(key, key)
+            assert set(db.scan()) == {"b", "c"}
+            assert len(db.cluster().partitions) == 4
+        assert cluster.logs("n1") == ""
+
+
+# --- faults
+
+
+def test_a_stopped_node_has_ended_by_itself(pair: LocalCluster) -> None:
+    pid = pair.pids["n1"]
+    pair.stop("n1")
+    assert state_of(pid) == ""
+    assert list(pair.pids) == ["n2"]
+    assert "node n1 has stopped" in pair.logs("n1")
+    pair.wait_healthy()
+    with pytest.raises(InvalidArgument, match="n1 does not run"):
+        pair.stop("n1")
+
+
+def test_a_killed_node_is_gone_at_once(pair: LocalCluster) -> None:
+    pid = pair.pids["n2"]
+    pair.kill("n2")
+    assert state_of(pid) == ""
+    assert "stopping" not in pair.logs("n2")
+    pair.wait_healthy()
+    with pytest.raises(NoRoute):
+        ask_status(pair.addresses["n2"], timeout=0.1)
+
+
+def test_a_paused_node_does_not_answer_until_it_is_resumed(pair: LocalCluster) -> None:
+    for _ in range(3):
+        pair.pause("n1")
+        assert state_of(pair.pids["n1"]) == "T"
+        with pytest.raises(NoRoute):
+            ask_status(pair.addresses["n1"], timeout=0.1)
+        pair.resume("n1")
+        pair.wait_healthy()
+
+
+def test_a_paused_node_can_be_stopped_and_killed(pair: LocalCluster) -> None:
+    pids = pair.pids
+    for name in pair.names:
+        pair.pause(name)
+    pair.stop("n1")
+    pair.kill("n2")
+    assert [state_of(pid) for pid in pids.values()] == ["", ""]
+    assert "node n1 has stopped" in pair.logs("n1")
+
+
+def test_wait_healthy_shows_the_log_of_a_node_that_does_not_answer(pair: LocalCluster) -> None:
+    pair.pause("n2")
+    with pytest.raises(NoRoute, match=r"n2 did not answer within 0\.1 s(?s:.*)node n2 serves clients on"):
+        pair.wait_healthy(timeout=0.1)
+
+
+def test_wait_healthy_shows_the_log_of_a_node_that_died(pair: LocalCluster) -> None:
+    os.kill(pair.pids["n1"], signal.SIGKILL)
+    with pytest.raises(NoRoute, match=r"n1 ended with status -9(?s:.*)node n1 serves clients on"):
+        wait_until(lambda: pair.wait_healthy() is not None, "the death is seen")  # type: ignore[func-returns-value]
+
+
+def test_a_node_that_does_not_exist_is_named_with_those_that_do(pair: LocalCluster) -> None:
+    for call in (pair.stop, pair.kill, pair.pause, pair.resume, pair.logs):
+        with pytest.raises(InvalidArgument, match="no node 'n9'; the nodes are n1, n2"):
+            call("n9")
+
+
+# --- starts that fail
+
+
+@pytest.mark.parametrize("arguments", [{"nodes": 0}, {"partitions": 1000}])
+def test_arguments_that_make_no_cluster_start_nothing(arguments: dict[str, int], directories: Path) -> None:
+    with pytest.raises(InvalidArgument):
+        LocalCluster(**arguments)  # type: ignore[arg-type]
+    assert list(directories.iterdir()) == []
+
+
+def test_a_failed_start_shows_the_log_and_leaves_nothing(directories: Path) -> None:
+    with pytest.raises(
+        NoRoute, match=r"n1 ended with status 2; .*(?s:.*)ConfigError: setting 'max_memory'"
+    ):
+        LocalCluster(nodes=2, max_memory="plenty")
+    assert list(directories.iterdir()) == []
+
+
+def test_a_start_is_tried_again_when_a_port_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[list[int]] = []
+    choose = local_cluster._free_ports
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def choose_badly_once(count: int) -> list[int]:
+            ports = choose(count)
+            if not attempts:
+                ports[3] = server.getsockname()[1]
+            attempts.append(ports)
+            return ports
+
+        monkeypatch.setattr(local_cluster, "_free_ports", choose_badly_once)
+        with LocalCluster(nodes=2) as cluster:
+            assert len(attempts) == 2
+            assert cluster.addresses["n2"] == f"127.0.0.1:{attempts[1][3]}"
+            assert "Address already in use" in cluster.logs("n2")
+
+
+def test_a_node_of_another_cluster_is_not_taken_for_ours(
+    gimmal_cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other cluster's n1 answers where ours should, before ours has noticed that the port is taken."""
+    attempts: list[list[int]] = []
+    choose = local_cluster._free_ports
+    taken = int(gimmal_cluster.addresses["n1"].rpartition(":")[2])
+
+    def choose_badly_once(count: int) -> list[int]:
+        attempts.append(choose(count) if attempts else [taken, *choose(count - 1)])
+        return attempts[-1]
+
+    monkeypatch.setattr(local_cluster, "_free_ports", choose_badly_once)
+    with LocalCluster(nodes=1) as cluster:
+        assert len(attempts) == 2
+        with cluster.connect() as db:
+            assert len(db.cluster().nodes) == 1
+
+
+# --- the end
+
+
+def test_close_leaves_no_process_and_no_file(directories: Path) -> None:
+    with LocalCluster(nodes=2) as cluster:
+        pids = cluster.pids
+        cluster.pause("n1")
+        assert len(list(directories.iterdir())) == 1
+    assert [state_of(pid) for pid in pids.values()] == ["", ""]
+    assert list(directories.iterdir()) == []
+    assert cluster.pids == {}
+    cluster.close()
+    for call in (cluster.connect, cluster.connect_async, cluster.wait_healthy):
+        with pytest.raises(ClientClosed):
+            call()
+    with pytest.raises(ClientClosed):
+        cluster.kill("n1")
+
+
+def test_an_error_inside_the_with_block_comes_with_the_logs() -> None:
+    def fail() -> None:
+        with LocalCluster(nodes=1):
+            raise RuntimeError("of the user")
+
+    with pytest.raises(RuntimeError, match="of the user") as caught:
+        fail()
+    (note,) = caught.value.__notes__
+    assert note.startswith("node n1: its log ends with:\n")
+    assert "node n1 serves clients on" in note
+
+
+MAKE_A_CLUSTER = """
+import json, os, sys
+from gimmal.testing import LocalCluster
+
+def tell(**facts):
+    print(json.dumps(facts), flush=True)
+
+cluster = LocalCluster(nodes=2)
+cluster.pause("n2")
+tell(pids=list(cluster.pids.values()))
+"""
+
+
+def start_script(text: str, directories: Path) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", MAKE_A_CLUSTER + text],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(directories)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def next_fact(script: "subprocess.Popen[str]", name: str) -> list[int]:
+    assert script.stdout is not None
+    facts: dict[str, list[int]] = json.loads(script.stdout.readline())
+    return facts[name]
+
+
+def test_nothing_is_left_when_the_parent_is_killed(directories: Path) -> None:
+    with start_script("sys.stdin.read()", directories) as script:
+        pids = next_fact(script, "pids")
+        assert all(state_of(pid) for pid in pids)
+        script.kill()
+    wait_until(lambda: not any(map(state_of, pids)), "the nodes have ended, the paused one as well")
+    wait_until(lambda: not list(directories.iterdir()), "the directory is removed")
+
+
+def test_nothing_is_left_when_the_parent_just_ends(directories: Path) -> None:
+    with start_script("", directories) as script:
+        pids = next_fact(script, "pids")
+    assert script.returncode == 0
+    assert not any(map(state_of, pids))
+    assert list(directories.iterdir()) == []
+
+
+FORK = """
+child = os.fork()
+if child == 0:
+    cluster.close()
+    sys.exit(7)
+status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+cluster.resume("n2")
+cluster.wait_healthy()
+tell(statuses=[status])
+"""
+
+
+def test_a_forked_process_closes_nothing(directories: Path) -> None:
+    with start_script(FORK, directories) as script:
+        pids = next_fact(script, "pids")
+        assert next_fact(script, "statuses") == [7]
+    assert script.returncode == 0
+    assert not any(map(state_of, pids))
