@@ -17,7 +17,7 @@ _BAR_WIDTH: Final = 40
 _SHOWN_CHARACTERS_MAX: Final = 300
 
 
-class CheckFailed(Exception):  # noqa: N818 - named as the errors of gimmal are
+class CheckFailed(Exception):
     """A claim that did not hold: what it was, what was expected, and what came."""
 
     def __init__(self, claim: str, expected: object, actual: object) -> None:
@@ -68,7 +68,7 @@ class Narrator:
         """Print a bar for each count."""
         most = max(counts.values(), default=0) or 1
         for name, count in counts.items():
-            bar = "█" * max(1, round(_BAR_WIDTH * count / most))
+            bar = "█" * round(_BAR_WIDTH * count / most)
             self._console.print(f"   {escape(name)}  [blue]{bar}[/] {count:,}", soft_wrap=True)
 
     def failed(self, failure: CheckFailed) -> None:

@@ -12,7 +12,7 @@ from gimmal.client.overview import Cluster, overview
 from gimmal.client.pump import Pump, check_timeout, no_table, parse_seeds
 from gimmal.client.scanning import Scan
 from gimmal.client.values import Serializer, Values
-from gimmal.errors import ClientClosed
+from gimmal.errors import ClientClosed, GimmalError
 
 T = TypeVar("T")
 
@@ -307,9 +307,15 @@ class _Exchange:
     def _look(self, address: str) -> None:
         if self._why_closed is not None:
             return
-        finished, has_more = self._pump.look(address)
+        try:
+            finished, has_more = self._pump.look(address)
+            self._update_sockets()
+        except GimmalError as error:  # the cluster that was found is not the one asked for
+            if self._table_arrived.done():
+                raise
+            self._table_arrived.set_exception(error)
+            return
         self._settle(finished)
-        self._update_sockets()
         if has_more:
             self._loop.call_soon(self._look, address)
         if not self._is_flush_due:

@@ -99,7 +99,9 @@ class Pump:
         """Send what the session has for sockets that take it; return the addresses that were sent to."""
         sent_to = []
         for address, message in self.session.drain():
-            socket = self._socket_by_address[address]
+            socket = self._socket_by_address.get(address)
+            if socket is None:
+                continue  # a question for a table, to a node that has left since
             for part, frame in frames(message):
                 try:
                     socket.send(frame, _NOBLOCK)

@@ -9,7 +9,7 @@ import logging
 import signal
 import time
 from random import SystemRandom
-from typing import Final
+from typing import Any, Final
 
 import zmq
 
@@ -52,6 +52,7 @@ class Server:
         self._stopped: asyncio.Event
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s: float | None = None
+        self._broken_by: BaseException | None = None
         self.missed_signals = 0
 
     async def run(self) -> None:
@@ -60,6 +61,7 @@ class Server:
         self._stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self.stop, signal.Signals(number).name)
+        self._loop.set_exception_handler(self._on_broken)
         descriptor = self._socket.fileno()
         self._loop.add_reader(descriptor, self._turn)
         self._loop.call_soon(self._turn)
@@ -74,7 +76,14 @@ class Server:
                     timer.cancel()
             self._socket.close()
             self._context.term()
+        if self._broken_by is not None:
+            raise self._broken_by
         logger.info("node %s has stopped", self._name)
+
+    def _on_broken(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Stop at an error nobody foresaw: a node whose state may be wrong must not go on serving it."""
+        self._broken_by = context.get("exception") or RuntimeError(context["message"])
+        self.stop(f"internal error: {self._broken_by!r}")
 
     def stop(self, cause: str = "stop()") -> None:
         """End `run` after the current turn."""

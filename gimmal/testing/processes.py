@@ -16,7 +16,8 @@ from typing import Final
 
 import gimmal
 
-_KEEPER_SCRIPT: Final = 'read -r _; rm -rf -- "$1"; kill -KILL 0'
+# The kernel sends SIGHUP to a group that has stopped members when nobody is left who could resume them.
+_KEEPER_SCRIPT: Final = 'trap "" HUP; read -r _; rm -rf -- "$1"; kill -KILL 0'
 
 
 class ProcessGroup:

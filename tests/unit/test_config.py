@@ -1,0 +1,177 @@
+"""Settings: which source wins, and that every mistake is named with its source and what would do."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gimmal.errors import ConfigError
+from gimmal.leader.memory import MemoryLimits
+from gimmal.node.config import NAMES, NodeConfig, load_config, parse_address
+
+
+def toml(folder: Path, text: str) -> Path:
+    file = folder / "gimmal.toml"
+    file.write_text(text)
+    return file
+
+
+def complaint(flags: dict[str, Any] | None = None, env: dict[str, str] | None = None, file: Path | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(flags or {}, env or {}, file)
+    return str(caught.value)
+
+
+def test_defaults() -> None:
+    config = load_config({}, {})
+    assert config == NodeConfig()
+    assert (config.client, config.peer, config.pubsub) == ("127.0.0.1:7700", "127.0.0.1:7701", "127.0.0.1:7702")
+    assert config.memory_limits == MemoryLimits(None, None, "refuse")
+
+
+def test_flags_win_over_environment_over_file_over_defaults(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'name = "file"\nzone = "file"\nclient = "file:1"\n')
+    env = {"GIMMAL_NAME": "env", "GIMMAL_ZONE": "env", "HOME": "elsewhere", "gimmal_name": "no"}
+    config = load_config({"name": "flag", "zone": None}, env, file)
+    assert (config.name, config.zone, config.client, config.weight) == ("flag", "env", "file:1", 1)
+
+
+def test_the_file_may_be_named_in_the_environment(tmp_path: Path) -> None:
+    file = toml(tmp_path, 'name = "file"\n')
+    other = tmp_path / "other.toml"
+    other.write_text('name = "other"\n')
+    assert load_config({}, {"GIMMAL_CONFIG": str(file)}).name == "file"
+    assert load_config({}, {"GIMMAL_CONFIG": str(file)}, other).name == "other", "the flag wins"
+    assert load_config({}, {"GIMMAL_CONFIG": ""}).name == "node1"
+
+
+GIVEN: dict[str, tuple[Any, str, Any]] = {  # setting -> in a file, in the environment, as it is then
+    "name": ("n-1.a_b", "n-1.a_b", "n-1.a_b"),
+    "client": ("[::1]:7700", "[::1]:7700", "[::1]:7700"),
+    "peer": ("host.example:07701", "host.example:07701", "host.example:7701"),
+    "pubsub": ("0.0.0.0:1", "0.0.0.0:1", "0.0.0.0:1"),
+    "zone": ("eu-1", "eu-1", "eu-1"),
+    "weight": (3, "3", 3),
+    "partitions": (16, "16", 16),
+    "max_entries": (10, "10", 10),
+    "max_memory": ("2gb", "2gb", 2 * 1024**3),
+    "policy": ("lru", "lru", "lru"),
+    "log_level": ("debug", "debug", "debug"),
+    "static_cluster": ("nodes.json", "nodes.json", Path("nodes.json")),
+}
+
+
+def test_every_setting_comes_from_every_source(tmp_path: Path) -> None:
+    assert set(GIVEN) == set(NAMES)
+    for name, (in_file, in_environment, expected) in GIVEN.items():
+        file = toml(tmp_path, f"{name} = {in_file!r}\n")
+        for config in (
+            load_config({}, {}, file),
+            load_config({}, {f"GIMMAL_{name.upper()}": in_environment}),
+            load_config({name: in_file}, {}),
+        ):
+            assert getattr(config, name) == expected
+            assert type(getattr(config, name)) is type(expected)
+
+
+def test_an_unknown_name_is_named_with_its_source_and_the_known_ones(tmp_path: Path) -> None:
+    for said, told in (
+        (complaint({"colour": 1}), "as --colour"),
+        (complaint(env={"GIMMAL_COLOUR": "red"}), "GIMMAL_COLOUR"),
+        (complaint(file=toml(tmp_path, "colour = 1\n")), "gimmal.toml"),
+        (complaint(file=toml(tmp_path, '[colour]\nname = "n1"\n')), "gimmal.toml"),
+    ):
+        assert "unknown setting 'colour'" in said
+        assert told in said
+        assert all(name in said for name in NAMES)
+
+
+BAD: dict[str, list[Any]] = {
+    "name": ["", "a b", "-a", "a" * 64, "ä", "a\n", "a/b", 5, True],
+    "client": ["", "localhost", ":7700", "h:", "h:0", "h:65536", "h:-1", "h:+1", "h:1.5", "h:x", "h:７７００", "h: 1"],
+    "peer": ["tcp://127.0.0.1:7701", "a b:1", " :1", "h\n:1", 7701, None.__class__, ["h:1"], "h:" + "9" * 5_000],
+    "pubsub": ["h:1,h:2", "h:1/"],
+    "zone": ["a b", "-", 5],
+    "weight": [0, -1, "0", "-1", "", "x", 1.5, "1.5", True, False, [1], 1_001, "9" * 30, "9" * 5_000],
+    "partitions": [0, 3, 1_000, "1000", 2**15, True, "", "x", 16.0],
+    "max_entries": [0, -5, "", "x", "1k", 1.0, True],
+    "max_memory": [0, -1, "", "0", "0mb", "-1", "1.5gb", "1tb", "mb", "one", True, 1.5, "1 2"],
+    "policy": ["", "LRU", "evict", 1, None.__class__, ["lru"]],
+    "log_level": ["", "INFO", "loud", "trace", 10],
+    "static_cluster": ["", 5, True],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_value_is_named_with_its_source(name: str) -> None:
+    assert set(BAD) == set(NAMES)
+    for value in BAD[name]:
+        said = complaint({name: value})
+        assert f"setting {name!r} as --{name.replace('_', '-')} cannot be {value!r}: " in said
+        assert not said.endswith(": ")
+        if isinstance(value, str):
+            variable = f"GIMMAL_{name.upper()}"
+            if name != "zone" or value:
+                assert f"in the environment as {variable} cannot be" in complaint(env={variable: value})
+
+
+def test_a_bad_value_in_a_file_names_the_file(tmp_path: Path) -> None:
+    said = complaint(file=toml(tmp_path, "weight = 0\n"))
+    assert "setting 'weight' in " in said
+    assert "gimmal.toml cannot be 0: expected a whole number above 0" in said
+
+
+def test_only_the_source_that_counts_is_checked(tmp_path: Path) -> None:
+    file = toml(tmp_path, "weight = 0\n")
+    assert load_config({"weight": 2}, {"GIMMAL_WEIGHT": "x"}, file).weight == 2
+
+
+def test_no_zone_is_a_zone() -> None:
+    assert load_config({"zone": ""}, {"GIMMAL_ZONE": "a"}).zone == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "size_bytes"),
+    [
+        *(("1", 1), (1_024, 1_024), ("1b", 1), ("512mb", 512 * 1024**2), ("512MB", 512 * 1024**2)),
+        *(("2g", 2 * 1024**3), ("1 KiB", 1_024), (" 10k ", 10_240), ("3MiB", 3 * 1024**2)),
+    ],
+)
+def test_sizes(text: Any, size_bytes: int) -> None:
+    assert load_config({"max_memory": text}, {}).memory_limits.max_memory_bytes == size_bytes
+
+
+def test_limits_and_policy_reach_the_leader() -> None:
+    config = load_config({"max_entries": 5, "policy": "lru"}, {})
+    assert config.memory_limits == MemoryLimits(5, None, "lru")
+
+
+def test_a_file_that_cannot_be_read_or_is_not_toml(tmp_path: Path) -> None:
+    assert "cannot read the configuration file" in complaint(file=tmp_path / "missing.toml")
+    assert "missing.toml" in complaint(env={"GIMMAL_CONFIG": str(tmp_path / "missing.toml")})
+    assert "cannot read" in complaint(file=tmp_path)
+    assert "is not TOML" in complaint(file=toml(tmp_path, "name = \n"))
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    assert "is not TOML" in complaint(file=tmp_path / "binary.toml")
+
+
+VALUES: st.SearchStrategy[Any] = st.one_of(
+    *(st.booleans(), st.integers(), st.floats(), st.text(max_size=12), st.lists(st.integers(), max_size=2)),
+    st.from_regex(r"[a-z\[\]:]{0,6}:[0-9]{1,6}", fullmatch=True),
+)
+
+
+@given(st.sampled_from(NAMES), VALUES)
+def test_any_value_is_taken_or_complained_about(name: str, value: Any) -> None:
+    try:
+        config = load_config({name: value}, {})
+    except ConfigError as error:
+        assert repr(name) in str(error)
+        return
+    for address in (config.client, config.peer, config.pubsub):
+        assert parse_address(address) == address
+    assert config.weight in range(1, 1_001)
+    assert config.partitions in [1 << exponent for exponent in range(15)]
+    assert config.policy in ("refuse", "lru")
