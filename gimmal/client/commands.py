@@ -5,7 +5,7 @@ raised from here, before anything is sent.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
 from gimmal.client.calls import Call
@@ -52,6 +52,13 @@ def ttl_to_ms(ttl: float) -> int:
     if not 0 < ttl <= limits.TTL_MS_MAX / 1000:  # also refuses NaN
         raise InvalidArgument(f"ttl is a number of seconds above 0 and below 100 years, not {ttl}")
     return math.ceil(ttl * 1000)
+
+
+def _keys_command(code: int, keys: Collection[bytes]) -> Command:
+    """Return GET or DELETE for one key, and GET_MANY or DELETE_MANY for several: with many partitions most have one."""
+    if len(keys) == 1:
+        return (code, *keys)
+    return (wire.GET_MANY if code == wire.GET else wire.DELETE_MANY, tuple(keys))
 
 
 def _check_set_many_size(pairs: list[bytes]) -> None:
@@ -159,13 +166,14 @@ class Commands:
         """Return the call for the values of many keys."""
         _check_consistency(consistency)
         groups = self._by_partition(keys)
-        parts = [(partition, (wire.GET_MANY, tuple(group))) for partition, group in groups.items()]
+        parts = [(partition, _keys_command(wire.GET, group)) for partition, group in groups.items()]
         decode_value = self._decode
 
         def decode(results: list[Any]) -> dict[Any, Any]:
             found = {}
-            for group, records in zip(groups.values(), results, strict=True):
-                if records is not None:  # None: this part failed
+            for group, result in zip(groups.values(), results, strict=True):
+                if result is not None:  # None: no such key, or this part failed
+                    records = result if type(result) is tuple else (result,)
                     for key, record in zip(group.values(), records, strict=True):
                         if record is not None:
                             found[key] = decode_value(record[_VERSION_BYTES:])
@@ -183,15 +191,17 @@ class Commands:
             pairs: list[bytes] = []
             for data, key in group.items():
                 pairs += (data, encode(mapping[key]))
-            if len(pairs) > 2:
+            if len(pairs) == 2:
+                parts.append((partition, (wire.SET, *pairs, ttl_ms, 0, None)))
+            else:
                 _check_set_many_size(pairs)
-            parts.append((partition, (wire.SET_MANY, tuple(pairs), ttl_ms)))
+                parts.append((partition, (wire.SET_MANY, tuple(pairs), ttl_ms)))
         return Call(parts, sum, groups.values())
 
     def delete_many(self, keys: Iterable[Key]) -> Call[int]:
         """Return the call that deletes many keys."""
         groups = self._by_partition(keys)
-        parts = [(partition, (wire.DELETE_MANY, tuple(group))) for partition, group in groups.items()]
+        parts = [(partition, _keys_command(wire.DELETE, group)) for partition, group in groups.items()]
         return Call(parts, sum, groups.values())
 
     def scan_pages(self, pages: Mapping[int, tuple[int, int]], prefix: bytes) -> Call[list[Any]]:

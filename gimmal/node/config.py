@@ -95,7 +95,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
 def parse_address(value: Any) -> str:
     """Return `host:port` if it is one; raises ValueError."""
     host, _, port = str(value).rpartition(":")
-    if not host or re.search(r"[\s/]", host) or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
+    if not host or re.search(r"[\s/,]", host) or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
         raise ValueError("an address is host:port, such as 127.0.0.1:7700")
     return f"{host}:{int(port)}"
 

@@ -29,6 +29,8 @@ class ProcessGroup:
         self._keeper = subprocess.Popen(  # noqa: S603 - the script is ours, the directory an argument
             ["/bin/sh", "-c", _KEEPER_SCRIPT, "gimmal-keeper", str(directory)],
             stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             process_group=0,
         )
 

@@ -263,8 +263,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def port() -> str:
     """The address of a node that has ended, so that nobody is there."""
     with LocalCluster(nodes=1) as cluster:
-        address = cluster.addresses["n1"]
-    return address
+        return cluster.addresses["n1"]
 
 
 def is_serving(address: str) -> bool:

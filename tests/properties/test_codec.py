@@ -32,9 +32,7 @@ from gimmal.wire.messages import (
     TableRows,
 )
 
-NATURALS = st.one_of(
-    st.sampled_from([0, 1, 127, 128, 2**32, limits.INTEGER_MAX]), st.integers(0, limits.INTEGER_MAX)
-)
+NATURALS = st.one_of(st.sampled_from([0, 1, 127, 128, 2**32, limits.INTEGER_MAX]), st.integers(0, limits.INTEGER_MAX))
 KEYS = st.binary(min_size=1, max_size=40)
 VALUES = st.binary(min_size=1, max_size=40)
 TTLS = st.integers(0, limits.TTL_MS_MAX)
@@ -57,9 +55,7 @@ SHAPES: dict[int, SearchStrategy[Command]] = {
     commands.DELETE_MANY: st.tuples(st.just(commands.DELETE_MANY), MANY_KEYS),
     commands.SET_TTL: st.tuples(st.just(commands.SET_TTL), KEYS, st.integers(1, limits.TTL_MS_MAX)),
     commands.PERSIST: st.tuples(st.just(commands.PERSIST), KEYS),
-    commands.INCR: st.tuples(
-        st.just(commands.INCR), KEYS, st.integers(limits.INTEGER_MIN, limits.INTEGER_MAX)
-    ),
+    commands.INCR: st.tuples(st.just(commands.INCR), KEYS, st.integers(limits.INTEGER_MIN, limits.INTEGER_MAX)),
 }
 
 COMMANDS = st.one_of(*SHAPES.values())
@@ -222,9 +218,7 @@ def test_a_field_of_another_type_is_refused(message: Message, data: st.DataObjec
     kind = encode(message)[:2]
     tree = [getattr(message, field.name) for field in fields(message)]
     place = data.draw(st.integers(0, len(tree) - 1))
-    tree[place] = data.draw(
-        st.one_of(st.floats(), st.booleans(), st.integers(-(2**63), 2**64 - 1), TEXTS, TREES)
-    )
+    tree[place] = data.draw(st.one_of(st.floats(), st.booleans(), st.integers(-(2**63), 2**64 - 1), TEXTS, TREES))
     decode_or_refuse(kind + pack_value(tree))
 
 
@@ -257,8 +251,7 @@ BIG_VALUES = st.one_of(
 @given(st.lists(BIG_VALUES, max_size=12))
 def test_a_request_is_cut_without_loss(values: list[bytes]) -> None:
     operations = tuple(
-        (number, 0, 1, 0, 0, (commands.SET, b"k", value, 0, 0, None))
-        for number, value in enumerate(values, start=1)
+        (number, 0, 1, 0, 0, (commands.SET, b"k", value, 0, 0, None)) for number, value in enumerate(values, start=1)
     )
     whole = Request(bytes(16), 1, 2, 3, 4, 5, operations)
     sent: list[Any] = []

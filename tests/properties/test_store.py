@@ -45,12 +45,8 @@ class Scan:
     found: set[bytes] = field(default_factory=set)
 
 
-KEYS = st.sampled_from(
-    [b"a", b"b", b"c", b"aa", b"ab", b"ba", b"abc", b"\x00", b"\xff" * 9, b"{a}b", b"x", b"y"]
-)
-NUMBERS = st.one_of(
-    st.integers(-200, 200), st.sampled_from([*INT64, INT64[0] + 1, INT64[1] - 1]), st.integers(*INT64)
-)
+KEYS = st.sampled_from([b"a", b"b", b"c", b"aa", b"ab", b"ba", b"abc", b"\x00", b"\xff" * 9, b"{a}b", b"x", b"y"])
+NUMBERS = st.one_of(st.integers(-200, 200), st.sampled_from([*INT64, INT64[0] + 1, INT64[1] - 1]), st.integers(*INT64))
 VALUES = st.one_of(
     st.tuples(st.binary(max_size=30).map(pack_value), st.none()),
     st.tuples(st.sampled_from([b"\xc0", b"\xc3", b"\xa15", b"\xc1", b"\x05\x05", b"\xcc"]), st.none()),
@@ -152,9 +148,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         flags=FLAGS,
         stale=st.one_of(st.none(), st.just(None), STALENESS),
     )
-    def set(
-        self, key: bytes, value: tuple[bytes, int | None], ttl_ms: int, flags: int, stale: int | None
-    ) -> None:
+    def set(self, key: bytes, value: tuple[bytes, int | None], ttl_ms: int, flags: int, stale: int | None) -> None:
         old = self.living(key)
         version = 0 if old is None else old.version
         if_version = None if stale is None else max(0, version + stale)
@@ -279,9 +273,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @invariant()
     def the_state_is_the_models(self) -> None:
         keys = self.engine.keys
-        assert keys.records == {
-            key: item.version.to_bytes(8, "big") + item.value for key, item in self.model.items()
-        }
+        assert keys.records == {key: item.version.to_bytes(8, "big") + item.value for key, item in self.model.items()}
         assert keys.expires_at_ms == {
             key: item.dies_at_ms for key, item in self.model.items() if item.dies_at_ms is not None
         }

@@ -90,7 +90,7 @@ def test_an_unknown_name_is_named_with_its_source_and_the_known_ones(tmp_path: P
 
 BAD: dict[str, list[Any]] = {
     "name": ["", "a b", "-a", "a" * 64, "ä", "a\n", "a/b", 5, True],
-    "client": ["", "localhost", ":7700", "h:", "h:0", "h:65536", "h:-1", "h:+1", "h:1.5", "h:x", "h:７７００", "h: 1"],
+    "client": ["", "localhost", ":7700", "h:", "h:0", "h:65536", "h:-1", "h:+1", "h:1.5", "h:x", "h:\uff17", "h: 1"],
     "peer": ["tcp://127.0.0.1:7701", "a b:1", " :1", "h\n:1", 7701, None.__class__, ["h:1"], "h:" + "9" * 5_000],
     "pubsub": ["h:1,h:2", "h:1/"],
     "zone": ["a b", "-", 5],
@@ -157,6 +157,14 @@ def test_a_file_that_cannot_be_read_or_is_not_toml(tmp_path: Path) -> None:
     assert "is not TOML" in complaint(file=tmp_path / "binary.toml")
 
 
+def check_usable(config: NodeConfig) -> None:
+    for address in (config.client, config.peer, config.pubsub):
+        assert parse_address(address) == address
+    assert config.weight in range(1, 1_001)
+    assert config.partitions in [1 << exponent for exponent in range(15)]
+    assert config.policy in ("refuse", "lru")
+
+
 VALUES: st.SearchStrategy[Any] = st.one_of(
     *(st.booleans(), st.integers(), st.floats(), st.text(max_size=12), st.lists(st.integers(), max_size=2)),
     st.from_regex(r"[a-z\[\]:]{0,6}:[0-9]{1,6}", fullmatch=True),
@@ -168,10 +176,8 @@ def test_any_value_is_taken_or_complained_about(name: str, value: Any) -> None:
     try:
         config = load_config({name: value}, {})
     except ConfigError as error:
-        assert repr(name) in str(error)
-        return
-    for address in (config.client, config.peer, config.pubsub):
-        assert parse_address(address) == address
-    assert config.weight in range(1, 1_001)
-    assert config.partitions in [1 << exponent for exponent in range(15)]
-    assert config.policy in ("refuse", "lru")
+        said = str(error)
+    else:
+        said = repr(name)
+        check_usable(config)
+    assert repr(name) in said

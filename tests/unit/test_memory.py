@@ -61,9 +61,7 @@ class Leader:
         return sorted(key for engine in self.engines.values() for key in engine.keys.records)
 
     def state(self) -> object:
-        return [
-            (dict(engine.keys.records), dict(engine.keys.expires_at_ms)) for engine in self.engines.values()
-        ]
+        return [(dict(engine.keys.records), dict(engine.keys.expires_at_ms)) for engine in self.engines.values()]
 
 
 def refuse(entries: int | None = None, size_bytes: int | None = None) -> Leader:
@@ -112,9 +110,7 @@ def test_refuse_counts_a_counter_that_grows() -> None:
     assert leader.write(commands.INCR, b"n", 27) == 127
     assert isinstance(leader.write(commands.INCR, b"n", 1), str), "128 takes a byte more"
     assert leader.write(commands.INCR, b"n", -100) == 27
-    assert isinstance(leader.write(commands.INCR, b"n", 2**63 - 1), Refused), (
-        "out of range, not out of memory"
-    )
+    assert isinstance(leader.write(commands.INCR, b"n", 2**63 - 1), Refused), "out of range, not out of memory"
 
 
 def test_set_many_counts_each_key_once() -> None:
@@ -135,9 +131,9 @@ COMMANDS = st.one_of(
     ),
     st.tuples(
         st.just(commands.SET_MANY),
-        st.lists(
-            st.tuples(st.sampled_from([b"a", b"d"]), st.binary(min_size=1, max_size=60)), min_size=1
-        ).map(lambda pairs: tuple(part for pair in pairs for part in pair)),
+        st.lists(st.tuples(st.sampled_from([b"a", b"d"]), st.binary(min_size=1, max_size=60)), min_size=1).map(
+            lambda pairs: tuple(part for pair in pairs for part in pair)
+        ),
         st.sampled_from([0, 9]),
     ),
     st.tuples(st.just(commands.INCR), st.sampled_from([b"a", b"b", b"n"]), st.integers(-(2**40), 2**40)),
@@ -279,9 +275,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.one_of(st.none(), st.integers(1, 6)), st.one_of(st.none(), st.integers(400, 1_500)))
-def test_lru_is_exact(
-    steps: list[tuple[str, bytes, int]], max_entries: int | None, max_bytes: int | None
-) -> None:
+def test_lru_is_exact(steps: list[tuple[str, bytes, int]], max_entries: int | None, max_bytes: int | None) -> None:
     """A list of keys, last used last, is the whole model."""
     leader = lru(max_entries, max_bytes)
     order: list[bytes] = []

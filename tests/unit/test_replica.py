@@ -17,9 +17,7 @@ def new_replica() -> Replica:
 def test_a_proposal_comes_back_committed_with_its_ticket_and_result() -> None:
     replica = new_replica()
     ticket = object()
-    assert replica.propose(ticket, (commands.INCR, b"k", 5), 1_000) == (
-        (ticket, (commands.INCR, b"k", 5), 5),
-    )
+    assert replica.propose(ticket, (commands.INCR, b"k", 5), 1_000) == ((ticket, (commands.INCR, b"k", 5), 5),)
     ((nobody, _, result),) = replica.propose(None, (commands.INCR, b"k", 2**63 - 1), 1_000)
     assert nobody is None
     assert isinstance(result, Refused)
