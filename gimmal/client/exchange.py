@@ -141,7 +141,9 @@ class Exchange:
         """Sleep until something comes or is due, and deal with it."""
         session = self.session
         with self._lock:
-            if self._unsure and self._look(self._unsure):
+            if self._unsure:  # this may have brought what is waited for, so it counts as one reading
+                self._look(self._unsure)
+                self._unsure.update(self._pump.flush())
                 return
             self._sleeps_until = min(wait_until, session.next_deadline())
         pause_ms = None
@@ -162,18 +164,15 @@ class Exchange:
                 self._release(session.tick(now))
             self._unsure.update(self._pump.flush())
 
-    def _look(self, addresses: set[str]) -> bool:
-        """Read all that is there from some nodes; say whether that ended a call."""
-        has_finished = False
+    def _look(self, addresses: set[str]) -> None:
+        """Read all that is there from some nodes."""
         for address in list(addresses):
             has_more = True
             while has_more:
                 finished, has_more = self._pump.look(address)
                 self._release(finished)
-                has_finished = has_finished or bool(finished)
         self._unsure -= addresses
         self._update_sockets()
-        return has_finished
 
     def _release(self, finished: list[Call[Any]]) -> None:
         for call in finished:
