@@ -81,7 +81,8 @@ class Session:
         self._call_by_number: dict[int, Call[Any]] = {}
         self._next_number = 1
         self._later: list[tuple[float, int]] = []
-        self._why_later: dict[int, Unavailable] = {}
+        self._refused: dict[int, tuple[int, Unavailable]] = {}  # number -> (how often, why the last time)
+        self._not_in_flight: set[int] = set()  # of those that were refused
         self._look_at = _NEVER  # no deadline of a call is earlier
         self._fetch_at = now
         self._version_wanted = 1
@@ -153,6 +154,8 @@ class Session:
         for address, link in self._routes.links.items():
             if link.queue and link.is_ready:
                 queue, link.queue = link.queue, []
+                if self._not_in_flight:
+                    self._not_in_flight.difference_update(operation[0] for operation in queue)
                 for start in range(0, len(queue), limits.OPERATIONS_MAX):
                     outbox.append((address, self._request(link, queue[start : start + limits.OPERATIONS_MAX])))
                 link.deadline = 0.0
@@ -227,24 +230,28 @@ class Session:
 
     def _on_refusal(self, address: str, number: int, refusal: int, text: str, finished: list[Call[Any]]) -> None:
         call = self._call_by_number.get(number)
-        if call is None:
+        if call is None or number in self._not_in_flight:
             return
         if refusal in _ERRORS:
             finished += self._fail(number, _ERRORS[refusal](f"{self._what(call, number)}: {text}"))
             return
         if refusal == Refusal.MOVED:
             self.counters["redirects"] += 1
-            self._want_table(self._version_wanted, 0.0)
+            link, _ = self._routes.by_partition[call.parts[number - call.first][0]]
+            if link.address == address:  # else a newer table has already shown another way
+                self._want_table(self._version_wanted, 0.0)
             error: Unavailable = NoRoute(f"{self._what(call, number)}: {text}")
         else:
             self.counters["overloaded"] += 1
             error = Overloaded(f"{self._what(call, number)}: {text}; ask for less at a time")
-        call.attempts += 1
-        if call.attempts >= ATTEMPTS_MAX:
+        attempts, _ = self._refused.pop(number, (0, None))
+        attempts += 1
+        if attempts >= ATTEMPTS_MAX:
             finished += self._fail(number, error)
             return
-        pause = self._dice.uniform(0, min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2.0**call.attempts))
-        self._why_later[number] = error
+        pause = self._dice.uniform(0, min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2.0**attempts))
+        self._refused[number] = attempts, error
+        self._not_in_flight.add(number)
         heapq.heappush(self._later, (self._now + pause, number))
 
     # -- the table --------------------------------------------------------------------------------------------
@@ -328,14 +335,15 @@ class Session:
         for link in self._routes.all_links():
             if any(operation[0] not in alive for operation in link.queue):
                 link.queue = [operation for operation in link.queue if operation[0] in alive]
-        self._why_later = {number: why for number, why in self._why_later.items() if number in alive}
+        self._refused = {number: refused for number, refused in self._refused.items() if number in alive}
+        self._not_in_flight &= alive.keys()
 
     def _why_late(self, call: Call[Any], number: int, unsent: Link | None, *, is_waiting: bool) -> GimmalError:
         what = f"{self._what(call, number)}: no answer within {call.timeout:g} s"
-        if is_waiting:
-            return self._why_later[number]
+        _, why = self._refused.get(number, (0, None))
+        if is_waiting and why is not None:
+            return why
         if unsent is not None:
-            why = self._why_later.get(number)
             return NoRoute(
                 f"{what}: {self._routes.who(unsent.address)} could not be reached, so nothing was sent; "
                 f"check that it runs, then ask again{f' (before that: {why})' if why else ''}"

@@ -46,13 +46,16 @@ class Scan:
 
 
 KEYS = st.sampled_from([b"a", b"b", b"c", b"aa", b"ab", b"ba", b"abc", b"\x00", b"\xff" * 9, b"{a}b", b"x", b"y"])
-NUMBERS = st.one_of(st.integers(-200, 200), st.sampled_from([*INT64, INT64[0] + 1, INT64[1] - 1]), st.integers(*INT64))
+NUMBERS = st.one_of(
+    st.integers(-200, 200), st.sampled_from([*INT64, INT64[0] + 1, INT64[1] - 1, 1, -1]), st.integers(*INT64)
+)
 VALUES = st.one_of(
     st.tuples(st.binary(max_size=30).map(pack_value), st.none()),
     st.tuples(st.sampled_from([b"\xc0", b"\xc3", b"\xa15", b"\xc1", b"\x05\x05", b"\xcc"]), st.none()),
     NUMBERS.map(lambda number: (pack_value(number), number)),
 )
-TTLS_MS = st.one_of(st.just(0), st.integers(1, 50))
+SPANS_MS = st.sampled_from([1, 2, 5, 10, 30])  # few, so that the last millisecond of a key is met often
+TTLS_MS = st.one_of(st.just(0), SPANS_MS)
 FLAGS = st.sampled_from(
     [
         0,
@@ -137,7 +140,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
             assert self.apply(commands.SET, key, b"\x01", 0, 0, None) is True
             self.write(key, (b"\x01", 1), None)
 
-    @rule(ms=st.integers(1, 40))
+    @rule(ms=SPANS_MS)
     def time_passes(self, ms: int) -> None:
         self.now_ms += ms
 
@@ -185,7 +188,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         for key in living:
             self.forget(key)
 
-    @rule(key=KEYS, ttl_ms=st.integers(1, 50))
+    @rule(key=KEYS, ttl_ms=SPANS_MS)
     def expire_in(self, key: bytes, ttl_ms: int) -> None:
         item = self.living(key)
         assert self.apply(commands.SET_TTL, key, ttl_ms) is (item is not None)

@@ -246,7 +246,14 @@ def test_empty_maps_and_extensions_do_not_occur(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "packed",
-    [b"\x81\xc0\xc0", b"\xde\x00\x01\xc0\xc0", b"\xd4\x05\x00", b"\xd6\xff\0\0\0\0", b"\xc7\x01\x05\x00"],
+    [
+        b"\x81\xc0\xc0",
+        b"\x81\xa1a\xc0",
+        b"\xde\x00\x01\xc0\xc0",
+        b"\xd4\x05\x00",
+        b"\xd6\xff\0\0\0\0",
+        b"\xc7\x01\x05\x00",
+    ],
 )
 def test_maps_and_extensions_do_not_occur(packed: bytes) -> None:
     frame = encode(Reply(b"", 0, 0, 0, 1, (1,), (0,), ()))
