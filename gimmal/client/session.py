@@ -82,7 +82,7 @@ class Session:
         self._next_number = 1
         self._later: list[tuple[float, int]] = []
         self._refused: dict[int, tuple[int, Unavailable]] = {}  # number -> (how often, why the last time)
-        self._not_in_flight: set[int] = set()  # of those that were refused
+        self._not_in_flight: set[int] = set()  # of those that a node was asked for: in a queue or in `_later` again
         self._look_at = _NEVER  # no deadline of a call is earlier
         self._fetch_at = now
         self._version_wanted = 1
@@ -144,6 +144,7 @@ class Session:
         partition, command = call.parts[number - call.first]
         link, epoch = self._routes.by_partition[partition]
         link.queue.append((number, partition, epoch, 0, 0, command))
+        self._not_in_flight.add(number)
         link.deadline = max(link.deadline, call.deadline)
 
     # -- out --------------------------------------------------------------------------------------------------

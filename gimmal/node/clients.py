@@ -6,6 +6,7 @@ guessed, so a client that never reads cannot pretend to. What a client may have 
 """
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final
 
 from gimmal.types import Instant
@@ -32,13 +33,15 @@ class Client:
     sent_bytes_by_receipt: dict[int, int] = field(default_factory=dict)
     complained_at_s: float | None = None
 
-    @property
-    def is_overloaded(self) -> bool:
-        """Say whether the client has to read before it may ask for more."""
-        return (
-            self.sent_bytes - self.read_bytes > limits.UNREAD_REPLY_BYTES_MAX
-            or len(self.sent_bytes_by_receipt) >= limits.UNREAD_REPLIES_MAX
-        )
+    is_overloaded: bool = False
+    """Whether the client has to read before it may ask for more."""
+
+    def on_sent(self, size_bytes: int, receipt: int | None = None) -> None:
+        """Count bytes that leave for the client, and the receipt that will confirm all up to here."""
+        self.sent_bytes += size_bytes
+        if receipt is not None:
+            self.sent_bytes_by_receipt[receipt] = self.sent_bytes
+        self._judge()
 
     def on_receipt(self, receipt: int) -> None:
         """Take note of what the client says it has read; an unknown receipt says nothing."""
@@ -46,10 +49,16 @@ class Client:
         if total is None:
             return
         self.read_bytes = total
-        for older in list(self.sent_bytes_by_receipt):
+        confirmed = list(takewhile(lambda older: older != receipt, self.sent_bytes_by_receipt))
+        for older in (*confirmed, receipt):
             del self.sent_bytes_by_receipt[older]
-            if older == receipt:
-                return
+        self._judge()
+
+    def _judge(self) -> None:
+        self.is_overloaded = (
+            self.sent_bytes - self.read_bytes > limits.UNREAD_REPLY_BYTES_MAX
+            or len(self.sent_bytes_by_receipt) >= limits.UNREAD_REPLIES_MAX
+        )
 
 
 class Clients:
@@ -77,8 +86,7 @@ class Clients:
         if len(unread) >= limits.UNREAD_REPLIES_MAX:  # one that never reads is refused, which are replies too
             del unread[next(iter(unread))]
         receipt = self._dice.getrandbits(48) | 1
-        client.sent_bytes += size_bytes
-        unread[receipt] = client.sent_bytes
+        client.on_sent(size_bytes, receipt)
         return receipt
 
     def may_complain(self, peer: bytes, now: Instant) -> bool:

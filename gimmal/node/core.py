@@ -126,19 +126,9 @@ class NodeCore:
 
     def drain(self) -> list[tuple[bytes, Message]]:
         """Return what is to be sent, and forget it."""
+        for peer in list(self._answers):
+            self._send_answers(peer)
         outbox, self._outbox = self._outbox, []
-        if self._answers:
-            answers_by_peer, self._answers = self._answers, {}
-            for peer, answers in answers_by_peer.items():
-                receipt = self._clients.on_reply(peer, answers.size_bytes)
-                reply = Reply(
-                    *self._header(),
-                    receipt,
-                    tuple(answers.numbers),
-                    tuple(answers.results),
-                    tuple(answers.refusals),
-                )
-                outbox.append((peer, reply))
         return outbox
 
     # -- requests ---------------------------------------------------------------------------------------------
@@ -150,15 +140,16 @@ class NodeCore:
         if request.destination not in (0, self.incarnation):
             self._refuse_all(peer, request, Refusal.MOVED, f"{self.name} is now incarnation {self.incarnation}")
             return
-        if client.is_overloaded:
-            self._refuse_all(peer, request, Refusal.OVERLOADED, f"{self.name} waits for you to read its answers")
-            return
-        led, slots, now_ms = self._led, self._slots_per_partition, now.unix_ms
+        led, slots, memory = self._led, self._slots_per_partition, self._memory
+        needs_care = memory.tracks_use
         answers = self._answers_to(peer)
+        answers.size_bytes += _ANSWER_BYTES * len(request.operations)
         for number, partition, epoch, _session, _floor, command in request.operations:
             replica = led.get(partition)
             code = command[0]
-            if replica is None or (epoch and epoch != replica.epoch):
+            if client.is_overloaded:
+                self._refuse(peer, number, Refusal.OVERLOADED, f"{self.name} waits for you to read its answers")
+            elif replica is None or (epoch and epoch != replica.epoch):
                 self._refuse(peer, number, Refusal.MOVED, f"{self.name} does not lead partition {partition}")
             elif not (
                 key_slot(command[1]) // slots == partition
@@ -169,17 +160,20 @@ class NodeCore:
             elif code >= commands.FIRST_WRITE:
                 self._write(replica, peer, number, command)
             else:
-                if replica.engine.keys.expires_at_ms or self._memory.tracks_use:
+                if needs_care or replica.engine.keys.expires_at_ms:
                     self._prepare_read(replica, command)
-                result = replica.read(command, now_ms)
-                if type(result) is tuple:
-                    self._answer_many(peer, number, result)
-                else:
-                    answers.numbers.append(number)
-                    answers.results.append(result)
-                    if type(result) is bytes:
-                        answers.size_bytes += len(result)
-        answers.size_bytes += _ANSWER_BYTES * len(request.operations)
+                result = replica.read(command, now.unix_ms)
+                size_bytes = _size_bytes(result) if type(result) is tuple else len(result) if type(result) is bytes else 0
+                if size_bytes > limits.REPLY_BYTES_MAX:
+                    text = f"an answer of {size_bytes} bytes; ask for fewer keys"
+                    self._refuse(peer, number, Refusal.TOO_LARGE, text)
+                    continue
+                answers.numbers.append(number)
+                answers.results.append(result)
+                answers.size_bytes += size_bytes
+                if answers.size_bytes > limits.PLAIN_FRAME_BYTES_MAX:
+                    self._send_answers(peer)
+                    answers = self._answers_to(peer)
 
     def _are_at_home(self, partition: int, command: Command) -> bool:
         """Say whether every key of a command belongs to the partition: else nobody would find it again."""
@@ -189,8 +183,9 @@ class NodeCore:
     def _prepare_read(self, replica: Replica, command: Command) -> None:
         """Commit the EXPIRE of what a read would find expired, before it is answered; note what is used."""
         keys = replica.engine.keys
+        now_ms = max(self._now.unix_ms, replica.now_ms)  # what the log has seen as past stays past
         for key in commands.keys_of(command):
-            expire = expire_if_due(keys, key, self._now.unix_ms)
+            expire = expire_if_due(keys, key, now_ms)
             if expire:
                 self._propose(replica, None, expire)
         if self._memory.tracks_use:
@@ -234,6 +229,17 @@ class NodeCore:
             answers = self._answers[peer] = Answers()
         return answers
 
+    def _send_answers(self, peer: bytes) -> None:
+        """Put what a client is owed into the outbox, as one reply."""
+        answers = self._answers.pop(peer)
+        if not (answers.numbers or answers.refusals):
+            return
+        receipt = self._clients.on_reply(peer, answers.size_bytes)
+        reply = Reply(
+            *self._header(), receipt, tuple(answers.numbers), tuple(answers.results), tuple(answers.refusals)
+        )
+        self._outbox.append((peer, reply))
+
     def _answer(self, peer: bytes, number: int, result: Any) -> None:
         if type(result) is Refused:
             self._refuse(peer, number, result.refusal, result.text)
@@ -241,15 +247,6 @@ class NodeCore:
         answers = self._answers_to(peer)
         answers.numbers.append(number)
         answers.results.append(result)
-
-    def _answer_many(self, peer: bytes, number: int, result: tuple[Any, ...]) -> None:
-        """Answer with a tuple of values, unless it would not fit into a message."""
-        size_bytes = _size_bytes(result)
-        if size_bytes > limits.SET_MANY_BYTES_MAX:
-            self._refuse(peer, number, Refusal.TOO_LARGE, f"an answer of {size_bytes} bytes; ask for fewer keys")
-            return
-        self._answer(peer, number, result)
-        self._answers_to(peer).size_bytes += size_bytes
 
     def _refuse(self, peer: bytes, number: int, refusal: Refusal, text: str) -> None:
         if refusal == Refusal.MOVED:
@@ -274,7 +271,7 @@ class NodeCore:
         if client.is_overloaded:
             return
         if not is_newest:
-            client.sent_bytes += _TABLE_ROW_BYTES * len(self.table.partitions)
+            client.on_sent(_TABLE_ROW_BYTES * len(self.table.partitions))
         rows = TableRows(*self._header(), None if is_newest else self.table.to_wire())
         self._outbox.append((peer, rows))
 

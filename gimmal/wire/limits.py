@@ -25,6 +25,9 @@ VALUE_BYTES_MAX: Final = 8 * 1024 * 1024
 SET_MANY_BYTES_MAX: Final = MESSAGE_BYTES_MAX - 1024 * 1024
 """Keys and values that one `set_many` may write to one partition (they travel in one message)."""
 
+REPLY_BYTES_MAX: Final = MESSAGE_BYTES_MAX - 1024 * 1024
+"""The result of one operation (it travels in one message)."""
+
 SCAN_EXAMINED_MAX: Final = 4_096
 """Keys that one page of a scan looks at."""
 

@@ -153,7 +153,8 @@ def test_one_call_on_many_moved_partitions_is_sent_again_as_well(world: World) -
     outcome = end.call(Commands.set_many, mapping, None)
     world.run(4.0)
     assert outcome.result() == 1_000
-    assert end.session.counters["redirects"] == PARTITIONS
+    assert end.session.counters["redirects"] >= PARTITIONS
+    assert len(end.sent(FetchTable)) == 1
 
 
 def test_a_node_that_knows_less_than_the_client_is_asked_again_until_it_has_learnt(world: World) -> None:
