@@ -47,9 +47,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=ROUNDS_MIN, help="counted rounds per row (at least 5)")
-    parser.add_argument(
-        "--quick", action="store_true", help="short rounds: to see that it works, not to quote"
-    )
+    parser.add_argument("--quick", action="store_true", help="short rounds: to see that it works, not to quote")
     parser.add_argument("--only", nargs="+", metavar="ROW", choices=ROW_BY_NAME, help=", ".join(ROW_BY_NAME))
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="leave some out")
     parser.add_argument("--json", type=Path, metavar="FILE", help="default: benchmarks/results/keys.json")

@@ -92,9 +92,7 @@ class FloorClient:
 
     def _exchange(self, requests: Sequence[list[bytes | None]]) -> list[list[Any]]:
         """Send to every node that has something to do, then collect the replies; results per node."""
-        asked = [
-            (dealer, request) for dealer, request in zip(self._dealers, requests, strict=True) if request
-        ]
+        asked = [(dealer, request) for dealer, request in zip(self._dealers, requests, strict=True) if request]
         for dealer, request in asked:
             dealer.send(self._pack(request))
         return [

@@ -47,9 +47,7 @@ def floor_bars(lines: Sequence[Line]) -> list[tuple[str, float, float | None, bo
     ]
 
 
-def draw_panel(
-    axes: mpl.axes.Axes, label: str, rows: Sequence[tuple[str, float, float | None, bool | None]]
-) -> None:
+def draw_panel(axes: mpl.axes.Axes, label: str, rows: Sequence[tuple[str, float, float | None, bool | None]]) -> None:
     """Draw one panel of horizontal bars, the first row on top."""
     colors = {True: MET_COLOR, False: MISSED_COLOR, None: PLAIN_COLOR}
     for place, (_, ratio, target, met) in enumerate(rows):
@@ -82,9 +80,7 @@ def draw(lines: Sequence[Line], path: Path) -> bool:
         figure, axes = pyplot.subplots(1, len(panels), figsize=(6 * len(panels), height), squeeze=False)
         for axis, (label, rows) in zip(axes[0], panels, strict=True):
             draw_panel(axis, label, rows)
-        figure.suptitle(
-            "gimmal: ratios within one run (black line: target; green met, red missed, grey none)"
-        )
+        figure.suptitle("gimmal: ratios within one run (black line: target; green met, red missed, grey none)")
         figure.tight_layout()
         figure.savefig(path)
         pyplot.close(figure)

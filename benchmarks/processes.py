@@ -21,9 +21,7 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 LOOPBACK = "127.0.0.1"
 
 
-def start_child(
-    command: Sequence[str], *, stdout: int | IO[bytes] = subprocess.DEVNULL
-) -> subprocess.Popen[bytes]:
+def start_child(command: Sequence[str], *, stdout: int | IO[bytes] = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
     """Start a child that ends with this process at the latest; the pid is that of `command` itself."""
     setpriv = shutil.which("setpriv")
     guard = [setpriv, "--pdeathsig", "TERM"] if setpriv else []

@@ -22,9 +22,7 @@ from benchmarks.stores import AsyncStore, SyncStore
 SLOTS = 16384
 START_TIMEOUT_S = 30.0
 NODE_TIMEOUT_MS = 5000
-MISSING = (
-    "redis-server is not installed; on Debian and Ubuntu: sudo apt-get install redis-server (7.0 or newer)"
-)
+MISSING = "redis-server is not installed; on Debian and Ubuntu: sudo apt-get install redis-server (7.0 or newer)"
 
 
 class RedisMissingError(RuntimeError):
@@ -95,9 +93,7 @@ def server_options(home: Path, port: int, bus_port: int) -> list[str]:
     return [text for name, value in options.items() for text in (f"--{name}", str(value))]
 
 
-def form_cluster(
-    nodes: Sequence[Any], addresses: Sequence[tuple[int, int]], masters: int, deadline: float
-) -> None:
+def form_cluster(nodes: Sequence[Any], addresses: Sequence[tuple[int, int]], masters: int, deadline: float) -> None:
     """Give out the slots, introduce the nodes to each other, attach replicas, wait until all agree."""
     wait_until(lambda: all(answers(node) for node in nodes), "every server answers", deadline)
     for index, node in enumerate(nodes):

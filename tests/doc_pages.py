@@ -111,9 +111,7 @@ def parsed(block: Block) -> ast.Module:
     try:
         return ast.parse(block.text)
     except SyntaxError as error:
-        raise NotUnderstoodError(
-            f"line {block.line + (error.lineno or 1) - 1}: not Python: {error.msg}"
-        ) from error
+        raise NotUnderstoodError(f"line {block.line + (error.lineno or 1) - 1}: not Python: {error.msg}") from error
 
 
 def commands_of(block: Block) -> list[Command]:
@@ -172,9 +170,7 @@ def runs_for_real(command: Command) -> bool:
         return True
     asking = [words for words in simple if words[0] == "gimmal" and set(words[1:2]) & ASKS_A_CLUSTER]
     if asking and len(simple) > 1:
-        raise NotUnderstoodError(
-            f"line {command.line}: {command.text!r}: one gimmal command per line, please"
-        )
+        raise NotUnderstoodError(f"line {command.line}: {command.text!r}: one gimmal command per line, please")
     return bool(asking) and "--help" not in asking[0]
 
 
@@ -188,9 +184,7 @@ def _no_complaint(words: list[str]) -> str | None:
 def _make(words: list[str]) -> str | None:
     rules = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z][\w-]*):(?!=)", rules, re.MULTILINE))
-    missing = [
-        word for word in words[1:] if not word.startswith("-") and "=" not in word and word not in targets
-    ]
+    missing = [word for word in words[1:] if not word.startswith("-") and "=" not in word and word not in targets]
     return f"no target {', '.join(missing)} in the Makefile" if missing else None
 
 
@@ -260,9 +254,7 @@ COMMANDS: dict[str, Callable[[list[str]], str | None]] = {
     "docker": _docker,
     "git": _git,
     "gimmal": _gimmal,
-    **dict.fromkeys(
-        ("apt-get", "cd", "export", "kill", "lint-imports", "mypy", "ruff", "source", "."), _no_complaint
-    ),
+    **dict.fromkeys(("apt-get", "cd", "export", "kill", "lint-imports", "mypy", "ruff", "source", "."), _no_complaint),
 }
 
 
@@ -285,11 +277,7 @@ def complaint_about(command: Command) -> str | None:
 
 def complaints_about(page: str, directory: Path = ROOT) -> list[str]:
     """Everything wrong with a page that shows without running it. `directory` is where its links start."""
-    found = [
-        f"a link to {link}, which is not there"
-        for link in LINK.findall(page)
-        if not (directory / link).exists()
-    ]
+    found = [f"a link to {link}, which is not there" for link in LINK.findall(page) if not (directory / link).exists()]
     try:
         blocks = blocks_of(page)
     except NotUnderstoodError as error:
@@ -342,9 +330,7 @@ def run_page(page: str, seeds: str, directory: Path) -> None:
     script = directory / "page.py"
     script.write_text(SEEDS.sub(seeds, script_of(blocks)), encoding="utf-8")
     done = run_tool([sys.executable, str(script)], directory)
-    assert done.returncode == 0, (
-        f"the page's Python failed; line numbers are those of the page\n{done.stdout}"
-    )
+    assert done.returncode == 0, f"the page's Python failed; line numbers are those of the page\n{done.stdout}"
     for block in blocks:
         if block.tag == "python" and is_pytest(block):
             tests = directory / f"test_line_{block.line}.py"
@@ -364,18 +350,14 @@ def run_command(command: Command, seeds: str, directory: Path) -> None:
         del words[0]
     done = run_tool(words, directory, GIMMAL_SEEDS=seeds)
     if command.output is None:
-        assert done.returncode == 0, (
-            f"line {command.line}: {command.text!r} ends with {done.returncode}\n{done.stdout}"
-        )
+        assert done.returncode == 0, f"line {command.line}: {command.text!r} ends with {done.returncode}\n{done.stdout}"
         return
     shown, printed = command.output.strip() + "\n", done.stdout.strip() + "\n"
     same = doctest.OutputChecker().check_output(shown, printed, doctest.ELLIPSIS)
     assert same, f"line {command.line}: {command.text!r} prints\n{printed}and the page shows\n{shown}"
 
 
-def run_tool(
-    words: list[str], directory: Path = ROOT, **environment: str
-) -> subprocess.CompletedProcess[str]:
+def run_tool(words: list[str], directory: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a program of this environment; what it prints to either stream is in `stdout`."""
     quiet = {"PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}", "NO_COLOR": "1", "TERM": "dumb"}
     return subprocess.run(

@@ -198,9 +198,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A `gimmal` that prints its arguments and GIMMAL_SEEDS, and fails on `gimmal del`."""
     program = tmp_path / "bin" / "gimmal"
     program.parent.mkdir()
-    program.write_text(
-        '#!/bin/sh\necho "$@"\necho "seeds $GIMMAL_SEEDS"\ntest "$1" != del\n', encoding="utf-8"
-    )
+    program.write_text('#!/bin/sh\necho "$@"\necho "seeds $GIMMAL_SEEDS"\ntest "$1" != del\n', encoding="utf-8")
     program.chmod(0o755)
     monkeypatch.setattr(doc_pages, "TOOLS", program.parent)
     return tmp_path
@@ -258,9 +256,7 @@ def test_a_page_that_only_shows_commands_needs_no_cluster() -> None:
 
 PAGES = [path for name in ("README.md", "CONTRIBUTING.md") if (path := ROOT / name).exists()]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
-EXAMPLES = [
-    path for path in PAGES if re.search(r"^ *(```|~~~)\s*(python|console)", path.read_text(), re.MULTILINE)
-]
+EXAMPLES = [path for path in PAGES if re.search(r"^ *(```|~~~)\s*(python|console)", path.read_text(), re.MULTILINE)]
 
 
 @contextlib.contextmanager

@@ -19,12 +19,8 @@ FILE_LINES_MAX = 500
 FUNCTION_LINES_MAX = 70
 PARAMETERS_MAX = 6
 ARCHITECTURE_LINES_MAX = 149
-VAGUE_NAMES = frozenset(
-    ("utils", "util", "helpers", "helper", "common", "base", "manager", "managers", "misc")
-)
-KEYWORD_OPTIONS_FREE = frozenset(
-    ("gimmal/client/aio.py", "gimmal/client/sync.py", "gimmal/testing/local_cluster.py")
-)
+VAGUE_NAMES = frozenset(("utils", "util", "helpers", "helper", "common", "base", "manager", "managers", "misc"))
+KEYWORD_OPTIONS_FREE = frozenset(("gimmal/client/aio.py", "gimmal/client/sync.py", "gimmal/testing/local_cluster.py"))
 """Facades whose keyword-only options are their interface; their positional parameters still count."""
 
 MAY_SLEEP = ("tests/cluster/", "tests/docker/")
@@ -79,11 +75,7 @@ def file_size(tree: Tree) -> list[str]:
     sizes = {path: len(text.splitlines()) for path, text in tree.items()}
     caps = {path: FILE_LINES_MAX for path in tree if path.endswith(".py")}
     caps["ARCHITECTURE.md"] = ARCHITECTURE_LINES_MAX
-    return [
-        f"{path}: {sizes[path]} lines, at most {cap}"
-        for path, cap in caps.items()
-        if sizes.get(path, 0) > cap
-    ]
+    return [f"{path}: {sizes[path]} lines, at most {cap}" for path, cap in caps.items() if sizes.get(path, 0) > cap]
 
 
 def function_size(tree: Tree) -> list[str]:
@@ -170,9 +162,7 @@ def machine_paths(tree: Tree) -> list[str]:
     in_image = re.compile(r"(?<![\w.~-])/(work|root|Users)/")
     images = {path: text for path, text in tree.items() if PurePosixPath(path).name.startswith("Dockerfile")}
     others = {path: text for path, text in tree.items() if path not in images}
-    return _lines_matching(others, anywhere, "a machine's path") + _lines_matching(
-        images, in_image, "a machine's path"
-    )
+    return _lines_matching(others, anywhere, "a machine's path") + _lines_matching(images, in_image, "a machine's path")
 
 
 def _lines_matching(tree: Tree, pattern: re.Pattern[str], what: str) -> list[str]:

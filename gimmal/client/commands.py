@@ -104,7 +104,8 @@ class Commands:
 
     def get(self, key: Key, default: Any, consistency: Consistency) -> Call[Any]:
         """Return the call for the value of a key, or the default."""
-        _check_consistency(consistency)
+        if consistency != "linearizable":
+            _check_consistency(consistency)
         if default is None:
             return self._one(wire.GET, key, decode=self._value)
         return self._one(wire.GET, key, decode=lambda results: self._value(results, default))

@@ -75,31 +75,37 @@ class Exchange:
             return call.outcome()
         thread = threading.get_ident()
         is_alone, self._last_thread = self._last_thread == thread, thread
-        with self._lock:
-            if self._why_closed is not None:
-                raise ClientClosed(self._why_closed)
-            self.session.start(call, timeout, time.monotonic())
-            sent_to = self._pump.flush()
-            waiter = None
-            if self._reader is None:
-                self._reader = call
-                self._unsure.update(sent_to)
-                if is_alone:
-                    self._wait_briefly(sent_to)
-            else:
-                waiter = self._waiting[call] = threading.Lock()
-                waiter.acquire()
-                if call.deadline < self._sleeps_until or self._pump.with_frames(sent_to):
-                    self._poke()
         try:
+            with self._lock:
+                waiter = self._start(call, timeout, is_alone=is_alone)
             if waiter is not None:
                 waiter.acquire()  # until the reader has our answer, or leaves the reading to us
-            if self._reader is call:
-                while not call.is_done:
-                    self._read_once(float("inf"))
+            while self._reader is call and not call.is_done:
+                self._read_once(float("inf"))
         finally:
-            self._leave(call)  # also when a signal handler raised
+            if self._reader is call or self._waiting:
+                self._leave(call)  # also when a signal handler raised
         return call.outcome()
+
+    def _start(self, call: Call[Any], timeout: float, *, is_alone: bool) -> "threading.Lock | None":
+        """Send a call; return what to wait for, or None when its thread is now the reader or has its answer."""
+        if self._why_closed is not None:
+            raise ClientClosed(self._why_closed)
+        self.session.start(call, timeout, time.monotonic())
+        sent_to = self._pump.flush()
+        if self._reader is not None:
+            waiter = self._waiting[call] = threading.Lock()
+            waiter.acquire()
+            if call.deadline < self._sleeps_until or self._pump.with_frames(sent_to):
+                self._poke()
+            return waiter
+        self._reader = call
+        self._unsure.update(sent_to)
+        if is_alone:
+            self._wait_briefly(sent_to)
+            if call.is_done:
+                self._reader = None  # nobody waits: there was no reader to wait for
+        return None
 
     def _wait_briefly(self, addresses: list[str]) -> None:
         """Wait for answers with the lock held: only for a thread that has the client to itself."""
@@ -125,8 +131,6 @@ class Exchange:
 
     def _leave(self, call: Call[Any]) -> None:
         """Stop waiting for a call; a reader leaves the reading to a thread that still waits."""
-        if self._reader is not call and call not in self._waiting:
-            return
         with self._lock:
             self._waiting.pop(call, None)
             if self._reader is not call:

@@ -10,7 +10,8 @@ Coalescing needs no timer: operations collect in the queues until the shell call
 and leave as one `Request` per node.
 
 The table is fetched once when a refusal or any reply's header tells of a newer one, after a short random wait
-so that a thousand clients do not ask in the same millisecond.
+so that a thousand clients do not ask in the same millisecond. Operations that wait for a leader or for its
+connection hear from nobody; as long as there are some, the table is asked for every now and then.
 
 The time of all methods is a monotonic clock in seconds.
 """
@@ -58,6 +59,7 @@ _BACKOFF_MAX_S: Final = 1.0
 _RESEND_READ_AFTER_S: Final = 1.0
 _TABLE_JITTER_S: Final = 0.05
 _TABLE_PATIENCE_S: Final = 0.3
+_STUCK_AFTER_S: Final = 0.3
 _NEVER: Final = float("inf")
 
 _ERRORS: Final[dict[int, type[CommandError]]] = {
@@ -85,6 +87,7 @@ class Session:
         self._not_in_flight: set[int] = set()  # of those that a node was asked for: in a queue or in `_later` again
         self._look_at = _NEVER  # no deadline of a call is earlier
         self._fetch_at = now
+        self._stuck_at = _NEVER  # when to ask for the table because of operations that cannot leave
         self._version_wanted = 1
         self._asked = NOWHERE
         self._outbox: list[tuple[str, Message]] = []
@@ -160,7 +163,13 @@ class Session:
                 for start in range(0, len(queue), limits.OPERATIONS_MAX):
                     outbox.append((address, self._request(link, queue[start : start + limits.OPERATIONS_MAX])))
                 link.deadline = 0.0
+        if self._stuck_at == _NEVER and self._is_stuck():
+            self._stuck_at = self._now + self._dice.uniform(_STUCK_AFTER_S / 2, _STUCK_AFTER_S)
         return outbox
+
+    def _is_stuck(self) -> bool:
+        """Say whether operations wait for a leader, or for the connection to one."""
+        return any(link.queue and not link.is_ready for link in self._routes.all_links())
 
     def _request(self, link: Link, operations: list[Operation]) -> Request:
         milliseconds_left = max(0, int((link.deadline - self._now) * 1000))
@@ -294,13 +303,17 @@ class Session:
     def next_deadline(self) -> float:
         """Return when to call `tick` next; infinity when nothing waits for time."""
         later = self._later[0][0] if self._later else _NEVER
-        return min(self._look_at, self._fetch_at, later)
+        return min(self._look_at, self._fetch_at, self._stuck_at, later)
 
     def tick(self, now: float) -> list[Call[Any]]:
         """Do what time asks for; return the calls whose time is up."""
         self._now = now
         while self._later and self._later[0][0] <= now:
             self._requeue(heapq.heappop(self._later)[1])
+        if self._stuck_at <= now:
+            self._stuck_at = _NEVER
+            if self._is_stuck():
+                self._want_table(self._version_wanted, 0.0)
         if self._fetch_at <= now:
             self._fetch_table(now)
         return self._look_for_late_calls(now) if self._look_at <= now else []

@@ -19,7 +19,7 @@ from gimmal.hashing import SLOTS, key_slot
 from gimmal.leader.expiry import Expiry, expire_if_due
 from gimmal.leader.memory import Memory, MemoryLimits
 from gimmal.node.clients import Clients
-from gimmal.replication.replica import Committed, Replica
+from gimmal.replication.replica import Replica
 from gimmal.store.engine import Engine
 from gimmal.store.footprint import Footprint
 from gimmal.store.kv import Keys, Refused
@@ -163,7 +163,9 @@ class NodeCore:
                 if needs_care or replica.engine.keys.expires_at_ms:
                     self._prepare_read(replica, command)
                 result = replica.read(command, now.unix_ms)
-                size_bytes = _size_bytes(result) if type(result) is tuple else len(result) if type(result) is bytes else 0
+                size_bytes = (
+                    _size_bytes(result) if type(result) is tuple else len(result) if type(result) is bytes else 0
+                )
                 if size_bytes > limits.REPLY_BYTES_MAX:
                     text = f"an answer of {size_bytes} bytes; ask for fewer keys"
                     self._refuse(peer, number, Refusal.TOO_LARGE, text)
@@ -201,15 +203,19 @@ class NodeCore:
 
     def _propose(self, replica: Replica, ticket: tuple[bytes, int] | None, command: Command) -> None:
         for committed in replica.propose(ticket, command, self._now.unix_ms):
-            self._on_committed(replica, committed)
+            self._on_committed(replica, *committed)
 
-    def _on_committed(self, replica: Replica, committed: Committed) -> None:
-        ticket, command, result = committed
-        if ticket is not None:
+    def _on_committed(self, replica: Replica, ticket: tuple[bytes, int] | None, command: Command, result: Any) -> None:
+        if ticket is None:
+            if result:
+                self.counters[commands.NAMES[command[0]]] += 1
+        elif type(result) is Refused:
+            self._refuse(*ticket, result.refusal, result.text)
+        else:
             peer, number = ticket
-            self._answer(peer, number, result)
-        elif result:
-            self.counters[commands.NAMES[command[0]]] += 1
+            answers = self._answers.get(peer) or self._answers_to(peer)
+            answers.numbers.append(number)
+            answers.results.append(result)
         if replica.engine.keys.expires_at_ms:
             self._expiry.on_committed(replica.partition, command)
         if self._memory.tracks_use:
@@ -235,18 +241,8 @@ class NodeCore:
         if not (answers.numbers or answers.refusals):
             return
         receipt = self._clients.on_reply(peer, answers.size_bytes)
-        reply = Reply(
-            *self._header(), receipt, tuple(answers.numbers), tuple(answers.results), tuple(answers.refusals)
-        )
+        reply = Reply(*self._header(), receipt, tuple(answers.numbers), tuple(answers.results), tuple(answers.refusals))
         self._outbox.append((peer, reply))
-
-    def _answer(self, peer: bytes, number: int, result: Any) -> None:
-        if type(result) is Refused:
-            self._refuse(peer, number, result.refusal, result.text)
-            return
-        answers = self._answers_to(peer)
-        answers.numbers.append(number)
-        answers.results.append(result)
 
     def _refuse(self, peer: bytes, number: int, refusal: Refusal, text: str) -> None:
         if refusal == Refusal.MOVED:

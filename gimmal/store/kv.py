@@ -53,7 +53,7 @@ class Keys:
     def live(self, key: bytes, now_ms: int) -> bytes | None:
         """Return the record of a key, or None; a key whose time has come is removed."""
         record = self.records.get(key)
-        if self.expires_at_ms and record is not None and self.expires_at_ms.get(key, _NEVER) <= now_ms:
+        if record is not None and self.expires_at_ms.get(key, _NEVER) <= now_ms:
             self.remove(key)
             return None
         return record
@@ -105,7 +105,7 @@ def version_of(record: bytes) -> int:
 
 def _set(keys: Keys, seq: int, now_ms: int, command: Command) -> bool:
     _, key, value, ttl_ms, flags, if_version = command
-    old = keys.live(key, now_ms)
+    old = keys.live(key, now_ms) if keys.expires_at_ms else keys.records.get(key)
     if flags or if_version is not None:
         if flags & (commands.XX if old is None else commands.NX):
             return False

@@ -45,7 +45,7 @@ def _are_operations(operations: Any) -> bool:
     highest = limits.INTEGER_MAX
     for number, partition, epoch, session, floor, command in operations:
         if not (
-            type(number) is type(partition) is type(epoch) is type(session) is type(floor) is int
+            type(number) is type(partition) is type(epoch) is type(session) is type(floor) is type(command[0]) is int
             and 0 < number <= highest
             and 0 <= partition < highest
             and 0 <= epoch <= highest
@@ -159,10 +159,15 @@ def decode(frame: bytes) -> Message:
         raise RemoteProtocolError(f"unknown kind of message: {frame[1]}")
     message_class, checks = decoder
     try:
-        if len(frame) > limits.PLAIN_FRAME_BYTES_MAX:
+        if len(frame) > limits.PLAIN_FRAME_BYTES_MAX or _may_promise_much(frame):
             _count_items(frame)
         fields = msgpack.unpackb(
-            memoryview(frame)[2:], use_list=False, strict_map_key=True, max_map_len=0, max_ext_len=0
+            memoryview(frame)[2:],
+            use_list=False,
+            max_map_len=0,
+            max_ext_len=0,
+            object_hook=_refuse,  # the limits of 0 let the empty ones pass
+            ext_hook=_refuse,
         )
         if type(fields) is tuple and len(fields) == len(checks):
             for check, field in zip(checks, fields, strict=True):
@@ -175,14 +180,23 @@ def decode(frame: bytes) -> Message:
     raise RemoteProtocolError(f"malformed {message_class.__name__}: a field has the wrong type, size or range")
 
 
-def _count_items(frame: bytes) -> None:
-    """Walk a long frame's msgpack without building anything; raise ValueError when it holds too many items.
+def _refuse(*_: object) -> None:
+    raise ValueError("maps and extensions do not occur in messages")
 
-    Lengths are only followed, never checked against the frame: what they get wrong, the decoder finds.
+
+def _may_promise_much(frame: bytes) -> bool:
+    """Say whether a frame may hold many long arrays: the parser reserves room for what each one promises."""
+    return frame.count(_ARRAY_16) + frame.count(_ARRAY_32) > _LONG_ARRAYS_MAX
+
+
+def _count_items(frame: bytes) -> None:
+    """Walk a frame's msgpack without building anything; raise ValueError when it holds or promises too many items.
+
+    Lengths of strings are only followed, never checked against the frame: what they get wrong, the decoder finds.
     """
     if len(frame) > limits.MESSAGE_BYTES_MAX:
         raise ValueError(f"{len(frame)} bytes: the limit is {limits.MESSAGE_BYTES_MAX}")
-    position, items, end = 2, 0, len(frame)
+    position, items, promised, end = 2, 0, 0, len(frame)
     while position < end:
         items += 1
         if items > limits.LARGE_FRAME_ITEMS_MAX:
@@ -191,19 +205,25 @@ def _count_items(frame: bytes) -> None:
         position += 1
         if 0xA0 <= marker <= 0xBF:  # a short string carries its length in the marker
             position += marker & 0x1F
+        elif marker in _COUNT_BYTES:
+            width = _COUNT_BYTES[marker]
+            promised += int.from_bytes(frame[position : position + width], "big")
+            if promised > end:
+                raise ValueError(f"arrays of more items than the {end} bytes can hold")
+            position += width
         elif marker in _LENGTH_BYTES:
             width = _LENGTH_BYTES[marker]
             position += width + int.from_bytes(frame[position : position + width], "big")
         else:
-            position += _FIXED_BYTES.get(marker, 0)
+            position += _NUMBER_BYTES.get(marker, 0)  # others stand alone, or are refused by the decoder
 
 
 _LENGTH_BYTES: Final = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4}  # bin and str 8, 16, 32
 _NUMBER_BYTES: Final = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8}
-_ARRAY_BYTES: Final = {0xDC: 2, 0xDD: 4}  # only the count is skipped, the items are walked
-_FIXED_BYTES: Final = (
-    _NUMBER_BYTES | _ARRAY_BYTES
-)  # all other markers stand alone, or are not allowed and end the decoding
+_COUNT_BYTES: Final = {0xDC: 2, 0xDD: 4}  # arrays 16 and 32: their items are walked
+_ARRAY_16: Final = b"\xdc"
+_ARRAY_32: Final = b"\xdd"
+_LONG_ARRAYS_MAX: Final = 64
 
 
 def pack_value(value: Any) -> bytes:

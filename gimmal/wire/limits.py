@@ -14,7 +14,7 @@ PLAIN_FRAME_BYTES_MAX: Final = 256 * 1024
 Senders split what they can to stay below it; a longer frame is walked and its items counted first.
 """
 
-LARGE_FRAME_ITEMS_MAX: Final = 100_000
+LARGE_FRAME_ITEMS_MAX: Final = 400_000
 """Items in a frame longer than `PLAIN_FRAME_BYTES_MAX`: such a frame holds large values, not many of them."""
 
 OPERATIONS_MAX: Final = 8_192

@@ -116,9 +116,7 @@ def least_moves(before: Assignment, members: Sequence[Member], copies: int) -> i
     return max(must_receive, total - all_may_stay, with_room_made)
 
 
-def assert_moves_are_the_fewest(
-    before: Assignment, after: Assignment, members: Sequence[Member], copies: int
-) -> None:
+def assert_moves_are_the_fewest(before: Assignment, after: Assignment, members: Sequence[Member], copies: int) -> None:
     """No chain of exchanges that keeps all the rules takes back a move: the flow has no negative cycle."""
     limits = zone_limits(members, copies)
     fair = fair_copies(members, before.partitions, copies)
@@ -254,9 +252,7 @@ def test_plan_from_an_assignment_nobody_planned(replicas: list[list[int]]) -> No
     st.lists(st.integers(1, 3), min_size=5, max_size=5),
     st.integers(0, 4),
 )
-def test_leaders_over_holders_nobody_planned(
-    numbers: list[list[int]], weight_list: list[int], old_leader: int
-) -> None:
+def test_leaders_over_holders_nobody_planned(numbers: list[list[int]], weight_list: list[int], old_leader: int) -> None:
     """Holders may force leaders: as few as can be lead outside their shares, then as few as can be change."""
     weights = {f"n{number}": weight for number, weight in enumerate(weight_list)}
     holders = [[f"n{number}" for number in row] for row in numbers]
@@ -312,9 +308,7 @@ def test_moves_are_the_fewest_of_all_assignments(
         return all(floor(share) <= held.count(name) <= ceil(share) for name, share in fair.items())
 
     def moves(choice: Iterable[tuple[str, ...]]) -> int:
-        return sum(
-            name not in old for old, names in zip(before.replicas, choice, strict=True) for name in names
-        )
+        return sum(name not in old for old, names in zip(before.replicas, choice, strict=True) for name in names)
 
     fewest = min(moves(choice) for choice in product(sets, repeat=partitions) if balanced(choice))
     after = plan(new, partitions, copies, before)

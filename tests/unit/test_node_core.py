@@ -373,16 +373,11 @@ def test_the_facts_of_a_status(core: NodeCore) -> None:
     ask(core, set_(b"k"), set_(b"l", ttl_ms=500), get(b"k"))
     told = facts(core, later(7.9))
     assert told.pop("memory_bytes") > 2 * record_bytes(b"k", NEW + ONE)
+    identity = {"name": "n1", "state": "serving", "incarnation": 1, "table_version": 1, "uptime_s": 7}
+    counts = {"partitions_led": PARTITIONS, "partitions_held": PARTITIONS, "entries": 2, "operations": 3}
     assert told == {
-        "name": "n1",
-        "state": "serving",
-        "incarnation": 1,
-        "table_version": 1,
-        "uptime_s": 7,
-        "partitions_led": PARTITIONS,
-        "partitions_held": PARTITIONS,
-        "entries": 2,
-        "operations": 3,
+        **identity,
+        **counts,
         **dict.fromkeys(("moved", "protocol_errors", "expired", "evicted"), 0),
     }
 
