@@ -201,7 +201,7 @@ class AsyncClient:
         """Return the nodes and partitions by this client's newest table."""
         if self._exchange is None:
             raise ClientClosed(self._why_closed)
-        return overview(self._exchange.session)
+        return self._exchange.overview()
 
     async def counters(self) -> dict[str, int]:
         """Return what this client has counted: redirects, overloaded, resent_reads, protocol_errors, problems."""
@@ -277,6 +277,13 @@ class _Exchange:
             self._is_flush_due = True
             self._loop.call_soon(self._flush)
         return future
+
+    def overview(self) -> Cluster:
+        """Return the cluster as this client sees it now."""
+        self._pump.update_readiness()
+        for address in self._pump.with_frames(self.session.links):
+            self._loop.call_soon(self._look, address)
+        return overview(self.session)
 
     def close(self, why: str) -> None:
         if self._why_closed is not None:

@@ -15,6 +15,7 @@ import time
 from typing import Any, Final, TypeVar
 
 from gimmal.client.calls import Call
+from gimmal.client.overview import Cluster, overview
 from gimmal.client.pump import Pump, no_table
 from gimmal.errors import ClientClosed
 
@@ -114,6 +115,17 @@ class Exchange:
             if finished is None:
                 return
             self._release(finished)
+
+    def overview(self) -> Cluster:
+        """Return the cluster as this client sees it now."""
+        with self._lock:
+            if self._why_closed is not None:
+                raise ClientClosed(self._why_closed)
+            self._pump.update_readiness()
+            self._unsure.update(self._address_by_descriptor.values())
+            if self._reader is not None:
+                self._poke()
+            return overview(self.session)
 
     def close(self, why: str) -> None:
         """End every call under way with `ClientClosed`."""

@@ -114,6 +114,14 @@ class Pump:
         """Return those of the nodes whose socket has frames to read."""
         return [address for address in addresses if _events(self._socket_by_address[address]) & _POLLIN]
 
+    def update_readiness(self) -> None:
+        """Tell the session which sockets would take a message now; like a send, this eats signals."""
+        for address, socket in self._socket_by_address.items():
+            if _events(socket) & _POLLOUT:
+                self.session.on_ready(address)
+            else:
+                self.session.on_unready(address)
+
     # -- in ---------------------------------------------------------------------------------------------------
 
     def look(self, address: str) -> tuple[list[Call[Any]], bool]:

@@ -189,6 +189,12 @@ class Session:
             if self._asked == NOWHERE:  # nobody could be asked for a table until now
                 self._fetch_at = self._now
 
+    def on_unready(self, address: str) -> None:
+        """Learn that a socket takes no messages."""
+        link = self._routes.links.get(address)
+        if link is not None:
+            link.is_ready = False
+
     def on_blocked(self, address: str, message: Message) -> None:
         """Take back a message that a socket did not accept: it was not sent."""
         link = self._routes.links.get(address)

@@ -9,7 +9,7 @@ from gimmal.client.calls import Call
 from gimmal.client.commands import Commands, Consistency, Key, prefix_bytes
 from gimmal.client.exchange import Exchange
 from gimmal.client.mapping import KeyMap
-from gimmal.client.overview import Cluster, overview
+from gimmal.client.overview import Cluster
 from gimmal.client.pump import check_timeout, parse_seeds
 from gimmal.client.scanning import Scan
 from gimmal.client.values import Serializer, Values
@@ -184,7 +184,7 @@ class Client:
 
     def cluster(self) -> Cluster:
         """Return the nodes and partitions by this client's newest table."""
-        return overview(self._current_exchange().session)
+        return self._current_exchange().overview()
 
     def counters(self) -> dict[str, int]:
         """Return what this client has counted: redirects, overloaded, resent_reads, protocol_errors, problems."""
