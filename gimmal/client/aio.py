@@ -1,6 +1,7 @@
 """The asyncio client. Everything started in one turn of the loop travels as one message per node."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
 from types import TracebackType
@@ -235,6 +236,7 @@ class _Exchange:
 
     def __init__(self, seeds: tuple[str, ...], network: str | None) -> None:
         self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
         self._pump = Pump(seeds, network)
         self.session = self._pump.session
         self._descriptors: set[int] = set()
@@ -281,14 +283,23 @@ class _Exchange:
     def overview(self) -> Cluster:
         """Return the cluster as this client sees it now."""
         self._pump.update_readiness()
-        for address in self._pump.with_frames(self.session.links):
+        for address in self._pump.with_news(self.session.links):
             self._loop.call_soon(self._look, address)
         return overview(self.session)
 
     def close(self, why: str) -> None:
         if self._why_closed is not None:
             return
+        if self._pid != os.getpid():  # all this is the parent's: even its selector is shared with it
+            self._why_closed = why
+            return
+        if _running_loop() is not self._loop and self._loop.is_running():
+            self._loop.call_soon_threadsafe(self.close, why)
+            return
         self._why_closed = why
+        if self._loop.is_closed():  # with it went everybody who waited
+            self._pump.close()
+            return
         if self._timer is not None:
             self._timer.cancel()
         for descriptor in self._descriptors:
@@ -307,7 +318,7 @@ class _Exchange:
             return
         self._may_wait = True
         self._is_flush_due = False
-        for address in self._pump.with_frames(self._pump.flush()):
+        for address in self._pump.with_news(self._pump.flush()):
             self._loop.call_soon(self._look, address)
         self._arm_timer()
 
@@ -366,7 +377,9 @@ class _Exchange:
             if future.done():
                 continue  # its task was cancelled
             try:
-                outcome = call.outcome()
+                outcome = call.decode(call.results) if call.errors is None else call.outcome()
+            except StopIteration as error:  # a future does not take it
+                future.set_exception(RuntimeError(f"the serializer raised {error!r}"))
             except Exception as error:  # noqa: BLE001 - a user's serializer may raise anything
                 future.set_exception(error)
             else:
