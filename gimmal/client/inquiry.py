@@ -25,6 +25,7 @@ def ask_status(address: str, timeout: float) -> dict[str, int | str]:
     socket = context.socket(zmq.DEALER)
     try:
         socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.IPV6, 1)
         socket.setsockopt(zmq.MAXMSGSIZE, limits.MESSAGE_BYTES_MAX)
         socket.connect(f"tcp://{address}")
         socket.send(encode(FetchStatus(b"", 0, 0, 0)))

@@ -21,6 +21,13 @@ _COMPLAIN_EVERY_S: Final = 60.0
 
 
 @dataclass(slots=True)
+class Unread:
+    """What all clients together have not read."""
+
+    size_bytes: int = 0
+
+
+@dataclass(slots=True)
 class Client:
     """One client connection, named by its socket identity.
 
@@ -28,6 +35,7 @@ class Client:
     """
 
     seen_at_s: float
+    all_unread: Unread = field(default_factory=Unread)
     sent_bytes: int = 0
     read_bytes: int = 0
     sent_bytes_by_receipt: dict[int, int] = field(default_factory=dict)
@@ -39,24 +47,33 @@ class Client:
     def on_sent(self, size_bytes: int, receipt: int | None = None) -> None:
         """Count bytes that leave for the client, and the receipt that will confirm all up to here."""
         self.sent_bytes += size_bytes
+        self.all_unread.size_bytes += size_bytes
         if receipt is not None:
             self.sent_bytes_by_receipt[receipt] = self.sent_bytes
-        self._judge()
+        self.judge()
 
     def on_receipt(self, receipt: int) -> None:
         """Take note of what the client says it has read; an unknown receipt says nothing."""
         total = self.sent_bytes_by_receipt.get(receipt)
         if total is None:
             return
+        self.all_unread.size_bytes -= total - self.read_bytes
         self.read_bytes = total
         confirmed = list(takewhile(lambda older: older != receipt, self.sent_bytes_by_receipt))
         for older in (*confirmed, receipt):
             del self.sent_bytes_by_receipt[older]
-        self._judge()
+        self.judge()
 
-    def _judge(self) -> None:
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes sent and not yet confirmed."""
+        return self.sent_bytes - self.read_bytes
+
+    def judge(self) -> None:
+        """Decide whether the client has to read first; others may have filled the node meanwhile."""
+        is_full = self.all_unread.size_bytes > limits.UNREAD_TOTAL_BYTES_MAX
         self.is_overloaded = (
-            self.sent_bytes - self.read_bytes > limits.UNREAD_REPLY_BYTES_MAX
+            self.unread_bytes > (limits.UNREAD_SHARE_BYTES if is_full else limits.UNREAD_REPLY_BYTES_MAX)
             or len(self.sent_bytes_by_receipt) >= limits.UNREAD_REPLIES_MAX
         )
 
@@ -68,13 +85,15 @@ class Clients:
         self._dice = dice
         self._client_by_peer: dict[bytes, Client] = {}
         self._sweep_at_s = 0.0
+        self._all_unread = Unread()
 
     def seen(self, peer: bytes, now: Instant) -> Client:
         """Return the client behind a peer identity, new or known."""
         client = self._client_by_peer.get(peer)
         if client is None:
-            client = self._client_by_peer[peer] = Client(seen_at_s=now.seconds)
+            client = self._client_by_peer[peer] = Client(now.seconds, self._all_unread)
         client.seen_at_s = now.seconds
+        client.judge()
         return client
 
     def on_reply(self, peer: bytes, size_bytes: int) -> int:
@@ -104,4 +123,4 @@ class Clients:
         self._sweep_at_s = now.seconds + _SWEEP_EVERY_S
         silent = now.seconds - _FORGET_AFTER_S
         for peer in [peer for peer, client in self._client_by_peer.items() if client.seen_at_s < silent]:
-            del self._client_by_peer[peer]
+            self._all_unread.size_bytes -= self._client_by_peer.pop(peer).unread_bytes

@@ -84,6 +84,8 @@ class NodeCore:
         self._clients = Clients(dice)
         self._answers: dict[bytes, Answers] = {}
         self._outbox: list[tuple[bytes, Message]] = []
+        self._complaints: list[tuple[bytes, str]] = []
+        self._scan_budget = limits.SCAN_TURN_MAX
         self._receivers: dict[type[Message], Callable[[bytes, Any, Instant], None]] = {
             Request: self._on_request,
             FetchTable: self._on_fetch_table,
@@ -96,7 +98,7 @@ class NodeCore:
         """Take one message from a client."""
         self._now = now
         if message.cluster and message.cluster != self.table.cluster:
-            self._problem(peer, Fault.WRONG_CLUSTER, f"this node belongs to cluster {self.table.cluster.hex()}")
+            self._on_wrong_cluster(peer, message)
             return
         receiver = self._receivers.get(type(message))
         if receiver is None:
@@ -104,11 +106,15 @@ class NodeCore:
         else:
             receiver(peer, message, now)
 
-    def reject(self, peer: bytes, error: RemoteProtocolError, now: Instant) -> bool:
-        """Count and answer a frame that was no message; say whether it is worth a log line."""
+    def reject(self, peer: bytes, error: RemoteProtocolError, now: Instant) -> None:
+        """Count and answer a frame that was no message."""
         self._now = now
         self._problem(peer, Fault.MALFORMED, str(error)[: limits.TEXT_BYTES_MAX])
-        return self._clients.may_complain(peer, now)
+
+    def complaints(self) -> list[tuple[bytes, str]]:
+        """Return (peer, what was wrong) for the log, at most once per peer and minute, and forget it."""
+        complaints, self._complaints = self._complaints, []
+        return complaints
 
     def tick(self, now: Instant) -> None:
         """Do what time asks for."""
@@ -128,6 +134,7 @@ class NodeCore:
         """Return what is to be sent, and forget it."""
         for peer in list(self._answers):
             self._send_answers(peer)
+        self._scan_budget = limits.SCAN_TURN_MAX
         outbox, self._outbox = self._outbox, []
         return outbox
 
@@ -159,6 +166,8 @@ class NodeCore:
                 self._refuse(peer, number, Refusal.INVALID, f"the key does not belong to partition {partition}")
             elif code >= commands.FIRST_WRITE:
                 self._write(replica, peer, number, command)
+            elif code == commands.SCAN and not self._may_scan(command):
+                self._refuse(peer, number, Refusal.OVERLOADED, f"{self.name} has scans to do for others first")
             else:
                 if needs_care or replica.engine.keys.expires_at_ms:
                     self._prepare_read(replica, command)
@@ -181,6 +190,13 @@ class NodeCore:
         """Say whether every key of a command belongs to the partition: else nobody would find it again."""
         slots = self._slots_per_partition
         return all(key_slot(key) // slots == partition for key in commands.keys_of(command))
+
+    def _may_scan(self, command: Command) -> bool:
+        """Say whether this turn has room for a page of a scan; the keys it skips cost time too."""
+        if self._scan_budget <= 0:
+            return False
+        self._scan_budget -= min(command[2], self._footprint.entries) + limits.SCAN_EXAMINED_MAX
+        return True
 
     def _prepare_read(self, replica: Replica, command: Command) -> None:
         """Commit the EXPIRE of what a read would find expired, before it is answered; note what is used."""
@@ -255,8 +271,23 @@ class NodeCore:
         for operation in request.operations:
             self._refuse(peer, operation[0], refusal, text)
 
-    def _problem(self, peer: bytes, fault: Fault, text: str) -> None:
+    def _on_wrong_cluster(self, peer: bytes, message: Message) -> None:
+        """Refuse what was meant for another cluster; operations one by one, so that their client knows of each."""
+        text = f"{self.name} belongs to cluster {self.table.cluster.hex()}, not {message.cluster.hex()}"
+        if isinstance(message, Request):
+            self._clients.seen(peer, self._now).on_receipt(message.receipt)
+            self._complain(peer, text)
+            self._refuse_all(peer, message, Refusal.WRONG_CLUSTER, text)
+        else:
+            self._problem(peer, Fault.WRONG_CLUSTER, text)
+
+    def _complain(self, peer: bytes, text: str) -> None:
         self.counters["protocol_errors"] += 1
+        if self._clients.may_complain(peer, self._now):
+            self._complaints.append((peer, text))
+
+    def _problem(self, peer: bytes, fault: Fault, text: str) -> None:
+        self._complain(peer, text)
         self._outbox.append((peer, Problem(*self._header(), int(fault), text)))
 
     # -- the table and the node's own state -------------------------------------------------------------------

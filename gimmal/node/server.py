@@ -19,7 +19,7 @@ from gimmal.leader.memory import MemoryLimits
 from gimmal.node.core import NodeCore
 from gimmal.node.transport import ClientSocket
 from gimmal.types import Instant
-from gimmal.wire.codec import decode, frames
+from gimmal.wire.codec import FOR_NODES, decode, frames
 
 logger = logging.getLogger("gimmal.node")
 
@@ -46,7 +46,8 @@ class Server:
             self._context.destroy(linger=0)
             raise ConfigError(
                 f"node {name} cannot listen on {address}: {error.strerror}. "
-                "Is another node running there? Give it another address with --client"
+                f"{'Is another node running there? ' if error.errno == zmq.EADDRINUSE else ''}"
+                "Give it another address with --client"
             ) from None
         self._loop: asyncio.AbstractEventLoop
         self._stopped: asyncio.Event
@@ -100,14 +101,15 @@ class Server:
             try:
                 if frame is None:
                     raise RemoteProtocolError("a message is one frame")
-                message = decode(frame)
+                message = decode(frame, FOR_NODES)
             except RemoteProtocolError as error:
-                if core.reject(peer, error, now):
-                    logger.warning("client %s sent a bad message: %s", peer.hex(), error)
+                core.reject(peer, error, now)
                 continue
             core.receive(peer, message, now)
         core.tick(now)
         outgoing = core.drain()
+        for peer, text in core.complaints():
+            logger.warning("client %s sent a bad message: %s", peer.hex(), text)
         for peer, answer in outgoing:
             for _, part in frames(answer):
                 self._socket.send(peer, part)

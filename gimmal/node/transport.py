@@ -10,6 +10,7 @@ import zmq
 
 from gimmal.wire import limits
 
+_RECEIVE_QUEUE_MAX: Final = 16  # per client, in messages: clients put what they have into few
 _RECEIVE_FRAMES_MAX: Final = 256
 _RECEIVE_BYTES_MAX: Final = 8 * 1024 * 1024
 # Plain integers: arithmetic on pyzmq's enumerations costs more than a send.
@@ -35,7 +36,8 @@ class ClientSocket:
             (zmq.BACKLOG, 1_024),
             (zmq.TCP_KEEPALIVE, 1),
             (zmq.SNDHWM, 1_000),
-            (zmq.RCVHWM, 1_000),
+            (zmq.RCVHWM, _RECEIVE_QUEUE_MAX),
+            (zmq.IPV6, 1),
         ):
             self._socket.setsockopt(option, value)
         self._socket.bind(f"tcp://{address}")

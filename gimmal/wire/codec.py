@@ -10,7 +10,7 @@ few megabytes of empty containers would otherwise become a gigabyte of objects. 
 `RemoteProtocolError` and nothing else.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
@@ -65,7 +65,7 @@ def _are_numbers(numbers: Any) -> bool:
     return (
         type(numbers) is tuple
         and {*map(type, numbers)} <= _INTEGERS
-        and 0 <= min(numbers, default=0)
+        and min(numbers, default=0) >= 0
         and max(numbers, default=0) <= limits.INTEGER_MAX
     )
 
@@ -113,6 +113,9 @@ _KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
     7: (messages.Problem, {"fault": _is_natural, "text": _is_text}),
 }
 
+FOR_NODES: Final = frozenset([1, 3, 5])
+"""The kinds that a client sends: the others are refused before they are looked into."""
+
 _DECODERS: Final = {
     kind: (message_class, tuple((_HEADER | fields).values())) for kind, (message_class, fields) in _KINDS.items()
 }
@@ -153,8 +156,8 @@ def frames(message: Message) -> Iterator[tuple[Message, bytes]]:
         )
 
 
-def decode(frame: bytes) -> Message:
-    """Return the message of a frame.
+def decode(frame: bytes, expected: Container[int] = _DECODERS) -> Message:
+    """Return the message of a frame; `expected` are the kinds that the receiver takes, such as `FOR_NODES`.
 
     Raises:
         RemoteProtocolError: the frame is not a well-formed message of this protocol version.
@@ -164,12 +167,16 @@ def decode(frame: bytes) -> Message:
     if frame[0] != VERSION:
         raise RemoteProtocolError(f"protocol version {frame[0]}: this side speaks version {VERSION}")
     decoder = _DECODERS.get(frame[1])
-    if decoder is None:
-        raise RemoteProtocolError(f"unknown kind of message: {frame[1]}")
+    if decoder is None or frame[1] not in expected:
+        name = decoder[0].__name__ if decoder else "unknown"
+        raise RemoteProtocolError(f"unexpected kind of message: {frame[1]} ({name})")
     message_class, checks = decoder
     try:
-        if len(frame) > limits.PLAIN_FRAME_BYTES_MAX or _may_promise_much(frame):
-            _count_items(frame)
+        if len(frame) > limits.PLAIN_FRAME_BYTES_MAX:
+            is_table = message_class is messages.TableRows
+            _count_items(frame, limits.TABLE_ITEMS_MAX if is_table else limits.LARGE_FRAME_ITEMS_MAX)
+        elif _may_promise_much(frame):
+            _count_items(frame, len(frame))
         fields = msgpack.unpackb(
             memoryview(frame)[2:],
             use_list=False,
@@ -198,7 +205,7 @@ def _may_promise_much(frame: bytes) -> bool:
     return frame.count(_ARRAY_16) + frame.count(_ARRAY_32) > _LONG_ARRAYS_MAX
 
 
-def _count_items(frame: bytes) -> None:
+def _count_items(frame: bytes, items_max: int) -> None:
     """Walk a frame's msgpack without building anything; raise ValueError when it holds or promises too many items.
 
     Lengths of strings are only followed, never checked against the frame: what they get wrong, the decoder finds.
@@ -208,8 +215,8 @@ def _count_items(frame: bytes) -> None:
     position, items, promised, end = 2, 0, 0, len(frame)
     while position < end:
         items += 1
-        if items > limits.LARGE_FRAME_ITEMS_MAX:
-            raise ValueError(f"more than {limits.LARGE_FRAME_ITEMS_MAX} items in a frame of {end} bytes")
+        if items > items_max:
+            raise ValueError(f"more than {items_max} items in a frame of {end} bytes")
         marker = frame[position]
         position += 1
         if 0xA0 <= marker <= 0xBF:  # a short string carries its length in the marker

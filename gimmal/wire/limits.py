@@ -14,8 +14,11 @@ PLAIN_FRAME_BYTES_MAX: Final = 256 * 1024
 Senders split what they can to stay below it; a longer frame is walked and its items counted first.
 """
 
-LARGE_FRAME_ITEMS_MAX: Final = 400_000
-"""Items in a frame longer than `PLAIN_FRAME_BYTES_MAX`: such a frame holds large values, not many of them."""
+LARGE_FRAME_ITEMS_MAX: Final = 20_000
+"""Items in a frame longer than `PLAIN_FRAME_BYTES_MAX`: such a frame is one operation, on large values or many keys."""
+
+TABLE_ITEMS_MAX: Final = 400_000
+"""The same for a frame with a cluster table, which only clients take."""
 
 OPERATIONS_MAX: Final = 8_192
 """Operations in one message, and keys in one command."""
@@ -31,6 +34,9 @@ REPLY_BYTES_MAX: Final = MESSAGE_BYTES_MAX - 1024 * 1024
 SCAN_EXAMINED_MAX: Final = 4_096
 """Keys that one page of a scan looks at."""
 
+SCAN_TURN_MAX: Final = 500_000
+"""Keys that all scans of one turn of a node may look at or skip: about ten milliseconds."""
+
 TTL_MS_MAX: Final = 100 * 365 * 24 * 3600 * 1000
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**63 - 1
@@ -40,6 +46,11 @@ TIMEOUT_MAX_S: Final = 60.0
 
 UNREAD_REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes of replies a node sends to one client ahead of what the client has confirmed reading."""
+
+UNREAD_TOTAL_BYTES_MAX: Final = 256 * 1024 * 1024
+"""The same over all clients of a node; above it, clients with more than their share are refused."""
+
+UNREAD_SHARE_BYTES: Final = 1024 * 1024
 
 UNREAD_REPLIES_MAX: Final = 4_096
 TEXT_BYTES_MAX: Final = 4_096

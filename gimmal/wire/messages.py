@@ -31,15 +31,15 @@ class Refusal(IntEnum):
     INTEGER_OVERFLOW = 5
     TOO_LARGE = 6
     OUT_OF_MEMORY = 7
+    WRONG_CLUSTER = 8
 
 
 class Fault(IntEnum):
     """What was wrong with a whole message."""
 
     MALFORMED = 1
-    WRONG_VERSION = 2
-    WRONG_CLUSTER = 3
-    UNEXPECTED = 4
+    WRONG_CLUSTER = 2
+    UNEXPECTED = 3
 
 
 @dataclass(slots=True)

@@ -103,11 +103,12 @@ def test_refusals_and_faults_keep_their_numbers() -> None:
             "INTEGER_OVERFLOW",
             "TOO_LARGE",
             "OUT_OF_MEMORY",
+            "WRONG_CLUSTER",
         )
     ]
-    assert list(map(int, Refusal)) == list(range(1, 8))
+    assert list(map(int, Refusal)) == list(range(1, 9))
     assert [(fault.name, int(fault)) for fault in Fault] == [
-        *(("MALFORMED", 1), ("WRONG_VERSION", 2), ("WRONG_CLUSTER", 3), ("UNEXPECTED", 4))
+        *(("MALFORMED", 1), ("WRONG_CLUSTER", 2), ("UNEXPECTED", 3))
     ]
 
 
@@ -171,8 +172,8 @@ def refusal_of(frame: bytes) -> str:
         (b"\x01", "1 bytes"),
         (b"\x02\x03", "version 2: this side speaks version 1"),
         (b"\x00\x03", "version 0"),
-        (b"\x01\x00", "unknown kind of message: 0"),
-        (b"\x01\xff", "unknown kind of message: 255"),
+        (b"\x01\x00", "unexpected kind of message: 0"),
+        (b"\x01\xff", "unexpected kind of message: 255"),
         (b"\x01\x03", "malformed FetchTable"),
         (b"\x01\x03\xc1", "malformed FetchTable"),
         (b"\x01\x03\x94\xc4\x00\x00\x00\x00\x00", "malformed FetchTable"),  # something behind it

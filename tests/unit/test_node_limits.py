@@ -1,0 +1,60 @@
+"""What all clients of a node share is bounded too: the scans of a turn, and what they have not read."""
+
+import random
+
+import pytest
+
+from gimmal.node.clients import Clients
+from gimmal.node.core import NodeCore
+from gimmal.types import Instant
+from gimmal.wire import commands, limits
+from gimmal.wire.messages import FetchTable, Refusal, Reply, TableRows
+from tests.unit.test_node_core import CLUSTER, START, answer, ask, new_core, request
+
+
+@pytest.fixture
+def core() -> NodeCore:
+    return new_core()
+
+
+def test_wrong_clusters_and_unexpected_kinds_are_logged_too(core: NodeCore) -> None:
+    answer(core, FetchTable(bytes(16), 0, 0, 0))
+    core.receive(b"other", TableRows(CLUSTER, 0, 0, 0, None), START)
+    assert [peer for peer, _ in core.complaints()] == [b"peer", b"other"]
+
+
+def test_scans_of_one_turn_have_a_budget(core: NodeCore) -> None:
+    scan = (commands.SCAN, b"", 0, 0)
+    core.receive(b"peer", request(*[scan] * 8_000), START)
+    refusals = [refusal for _, reply in core.drain() if isinstance(reply, Reply) for refusal in reply.refusals]
+    assert 7_000 < len(refusals) < 8_000
+    assert {refusal for _, refusal, _ in refusals} == {Refusal.OVERLOADED}
+    assert ask(core, scan) == [(-1, 0, ())]  # the next turn has its own
+
+
+def test_all_clients_together_may_leave_only_so_much_unread() -> None:
+    clients, now = Clients(random.Random(1)), Instant(0.0, 0)
+    count = limits.UNREAD_TOTAL_BYTES_MAX // limits.UNREAD_REPLY_BYTES_MAX
+    peers = [b"greedy %d" % number for number in range(count)]
+    receipts = {}
+    for peer in peers:
+        clients.seen(peer, now)
+        receipts[peer] = clients.on_reply(peer, limits.UNREAD_REPLY_BYTES_MAX)
+    for peer, size_bytes in ((b"modest", limits.UNREAD_SHARE_BYTES), (b"late", limits.UNREAD_SHARE_BYTES + 1)):
+        clients.seen(peer, now)
+        clients.on_reply(peer, size_bytes)
+    assert not clients.seen(b"modest", now).is_overloaded
+    assert all(clients.seen(peer, now).is_overloaded for peer in (b"late", *peers))
+    clients.seen(peers[0], now).on_receipt(receipts[peers[0]])
+    assert not any(clients.seen(peer, now).is_overloaded for peer in (b"late", *peers))
+
+
+def test_what_a_forgotten_client_left_unread_is_forgotten_too() -> None:
+    clients = Clients(random.Random(1))
+    for number in range(5):
+        clients.seen(b"%d" % number, Instant(0.0, 0))
+        clients.on_reply(b"%d" % number, limits.UNREAD_REPLY_BYTES_MAX)
+    clients.tick(Instant(1_000.0, 0))
+    clients.seen(b"new", Instant(1_000.0, 0))
+    clients.on_reply(b"new", limits.UNREAD_SHARE_BYTES + 1)
+    assert not clients.seen(b"new", Instant(1_000.0, 0)).is_overloaded
