@@ -19,6 +19,11 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 POLICIES: Final = ("refuse", "lru")
 _NOT_SETTINGS: Final = ("config", "seeds")
 """What the environment may hold for the `gimmal` command: where this file is, and whom clients ask."""
+_KUBERNETES: Final = re.compile(
+    r"GIMMAL_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+"""What Kubernetes puts into every container beside a Service named `gimmal`, such as `GIMMAL_SERVICE_HOST` and
+`GIMMAL_PORT_7700_TCP_ADDR`. Nobody meant them as settings, and none is called so: a node ignores them."""
 _UNITS: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
@@ -67,7 +72,7 @@ def load_config(
             given[name] = (value, f"in {file}")
     for variable, value in environment.items():
         name = variable.removeprefix("GIMMAL_").lower()
-        if variable.startswith("GIMMAL_") and name not in _NOT_SETTINGS:
+        if variable.startswith("GIMMAL_") and name not in _NOT_SETTINGS and not _KUBERNETES.fullmatch(variable):
             given[name] = (value, f"in the environment as {variable}")
     for name, value in flags.items():
         if value is not None:

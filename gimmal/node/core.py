@@ -273,7 +273,8 @@ class NodeCore:
 
     def _on_wrong_cluster(self, peer: bytes, message: Message) -> None:
         """Refuse what was meant for another cluster; operations one by one, so that their client knows of each."""
-        text = f"{self.name} belongs to cluster {self.table.cluster.hex()}, not {message.cluster.hex()}"
+        ours, theirs = self.table.cluster.hex(), message.cluster.hex()
+        text = f"{self.name} belongs to cluster {ours}, not {theirs}: connect a new client"
         if isinstance(message, Request):
             self._clients.seen(peer, self._now).on_receipt(message.receipt)
             self._complain(peer, text)

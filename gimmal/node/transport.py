@@ -10,7 +10,7 @@ import zmq
 
 from gimmal.wire import limits
 
-_RECEIVE_QUEUE_MAX: Final = 16  # per client, in messages: clients put what they have into few
+_RECEIVE_QUEUE_MAX: Final = 8  # per client, in messages: clients put what they have into few
 _RECEIVE_FRAMES_MAX: Final = 256
 _RECEIVE_BYTES_MAX: Final = 8 * 1024 * 1024
 # Plain integers: arithmetic on pyzmq's enumerations costs more than a send.
