@@ -15,7 +15,9 @@ By the tag of a fenced block:
 - `toml`, `json`: must parse. `yaml`, `dockerfile`: must be an excerpt of a file below compose/.
 - `text`, `mermaid`: free.
 
-Anything else is an error, a block without a tag as well. Links to files must lead somewhere.
+Anything else is an error, a block without a tag as well. Links to files must lead somewhere, and a path such as
+`tests/unit` in the text must exist. What only keeps a place for something to come is an error too: a line of
+the text that is one word in capitals, and such a word between `=` in what a command prints.
 """
 
 import ast
@@ -40,6 +42,9 @@ TIMEOUT_S = 100.0
 SEEDS = re.compile(r"127\.0\.0\.1:7700(?:,\s*127\.0\.0\.1:\d+)*")
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})\s*(?P<tag>[\w+-]*)(?P<rest>[^`]*)$")
 LINK = re.compile(r"\[[^\]\n]*\]\((?!\w+:|#)([^)#\s]+)(?:#[^)\s]*)?\)")
+PATH = re.compile(r"`((?:gimmal|tests|docs|benchmarks|compose)/[\w./-]*)`")
+PLACEHOLDER = re.compile(r"\s*[A-Z]{2,}\s*")
+PLACEHOLDER_IN_OUTPUT = re.compile(r"=\s*[A-Z]{6,}\s*=")
 OPERATORS = frozenset(("|", "||", "&&", ";", "&"))
 ASKS_A_CLUSTER = frozenset(("get", "set", "del", "incr", "ttl", "queue", "publish", "status", "health"))
 STANDS_FOR = {"make demo": "gimmal demo"}
@@ -282,6 +287,11 @@ def complaints_about(page: str, directory: Path = ROOT) -> list[str]:
         blocks = blocks_of(page)
     except NotUnderstoodError as error:
         return [*found, str(error)]
+    for number, line in prose_of(page, blocks):
+        if PLACEHOLDER.fullmatch(line):
+            found.append(f"line {number}: {line.strip()}: a placeholder")
+        missing = [path for path in PATH.findall(line) if not (ROOT / path).exists()]
+        found += [f"line {number}: {path} is not there" for path in missing]
     for block in blocks:
         try:
             found += complaints_about_block(block)
@@ -290,13 +300,25 @@ def complaints_about(page: str, directory: Path = ROOT) -> list[str]:
     return found
 
 
+def prose_of(page: str, blocks: list[Block]) -> list[tuple[int, str]]:
+    """The lines of a page outside its fenced blocks, with their numbers."""
+    fenced = {number for block in blocks for number in range(block.line - 1, block.line + block.text.count("\n") + 1)}
+    return [(number, line) for number, line in enumerate(page.splitlines(), 1) if number not in fenced]
+
+
 def complaints_about_block(block: Block) -> list[str]:
     """Everything wrong with one block that shows without running it."""
     if block.tag in ("bash", "console"):
         commands = commands_of(block)
+        found = [
+            f"line {command.line}: {command.text!r}: a placeholder in its output: {line}"
+            for command in commands
+            for line in (command.output or "").splitlines()
+            if PLACEHOLDER_IN_OUTPUT.search(line)
+        ]
         if block.tag == "console":
             commands = [command for command in commands if not runs_for_real(command)]
-        return [complaint for complaint in map(complaint_about, commands) if complaint is not None]
+        return found + [complaint for complaint in map(complaint_about, commands) if complaint is not None]
     if block.tag == "python":
         parsed(block)
     elif block.tag in ("toml", "json"):

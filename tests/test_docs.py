@@ -5,8 +5,10 @@ The rules for the pages are in `doc_pages.py`. Its own tests come first and show
 
 import contextlib
 import importlib
+import inspect
 import re
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -190,6 +192,31 @@ def test_links_must_lead_somewhere(tmp_path: Path) -> None:
     assert found == [f"a link to {name}, which is not there" for name in ("gone.md", "gone.svg")]
 
 
+@pytest.mark.parametrize(
+    ("page", "complaint"),
+    [
+        ("Some text.\n\nFIGURES\n\nMore.\n", "line 3: FIGURES: a placeholder"),
+        ("'''text\nOK\n'''\n  OK\n'''text\nOK\n'''\n", "line 4: OK: a placeholder"),
+        (
+            "'''console\n$ make test\n...\n=========== TESTLINE ===========\n'''\n",
+            "line 2: 'make test': a placeholder in its output: =========== TESTLINE ===========",
+        ),
+        (
+            "'''console\n$ make test\n1\n$ gimmal status\n=FIGURES=\n'''\n",
+            "line 4: 'gimmal status': a placeholder in its output: =FIGURES=",
+        ),
+        ("Here\nare `tests/unit` and\n`tests/nonsense`.\n", "line 3: tests/nonsense is not there"),
+    ],
+)
+def test_a_placeholder_and_a_path_to_nothing_are_caught(page: str, complaint: str) -> None:
+    assert doc_pages.complaints_about(page_of(page)) == [complaint]
+
+
+def test_words_in_capitals_among_others_are_no_placeholders() -> None:
+    page = "TTL is a word.\nOK.\nA\n\n'''console\n$ make test\nOK\n===== 3 passed =====\nLIMITS = X\nCOLUMNS=80\n'''\n"
+    assert doc_pages.complaints_about(page_of(page)) == []
+
+
 # --- running a page, with a stand-in for the `gimmal` command
 
 
@@ -256,6 +283,8 @@ def test_a_page_that_only_shows_commands_needs_no_cluster() -> None:
 
 PAGES = [path for name in ("README.md", "CONTRIBUTING.md") if (path := ROOT / name).exists()]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
+ARCHITECTURE = ROOT / "ARCHITECTURE.md"
+"""It shows shapes, which are Python, but no examples that run."""
 EXAMPLES = [path for path in PAGES if re.search(r"^ *(```|~~~)\s*(python|console)", path.read_text(), re.MULTILINE)]
 
 
@@ -273,7 +302,7 @@ def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize("path", PAGES, ids=_name)
+@pytest.mark.parametrize("path", [*PAGES, ARCHITECTURE], ids=_name)
 def test_a_page_is_understood(path: Path) -> None:
     assert doc_pages.complaints_about(path.read_text(encoding="utf-8"), path.parent) == []
 
@@ -283,3 +312,23 @@ def test_the_examples_of_a_page_run(path: Path, tmp_path: Path) -> None:
     page = path.read_text(encoding="utf-8")
     with seeds_for(page) as seeds:
         doc_pages.run_page(page, seeds, tmp_path)
+
+
+def test_the_reference_shows_the_local_cluster_that_there_is() -> None:
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    section = text.partition("## Testing with a real cluster\n")[2].partition("\n## ")[0]
+    local_cluster = importlib.import_module("gimmal.testing").LocalCluster
+    parameters = inspect.signature(local_cluster).parameters.values()
+    bare = inspect.Signature([parameter.replace(annotation=inspect.Parameter.empty) for parameter in parameters])
+    assert f"LocalCluster{bare}".replace("'", '"') in section
+    methods = set(re.findall(r"`(\w+)\(", section))
+    properties = set(re.findall(r"`([a-z]\w*)`", section)) - {"gimmal_cluster", "gimmal_prefix", "with"}
+    public = {name for name in dir(local_cluster) if not name.startswith("_")}
+    assert methods == {name for name in public if callable(getattr(local_cluster, name))}
+    assert properties == (public - methods) | {"names"}
+
+
+def test_what_a_source_distribution_includes_is_there() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    included = project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    assert [pattern for pattern in included if not list(ROOT.glob(pattern))] == []

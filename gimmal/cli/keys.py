@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S: Final = 5.0
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")
+_NEGATIVE = re.compile(r"-[0-9]+(\.[0-9]+)?")
 
 Key = Annotated[str, typer.Argument(metavar="KEY")]
 
@@ -39,9 +40,29 @@ class TakesNegativeNumbers(TyperCommand):
     """A command for which `-5` is an argument, and not the option `-5`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Let words that look like options be arguments, if one of them is a negative number."""
-        ctx.ignore_unknown_options = any(re.fullmatch(r"-[0-9]+", word) for word in args)
-        return super().parse_args(ctx, args)
+        """Parse words in the order that leaves no doubt: the options, `--`, the arguments."""
+        takes_value = {
+            name
+            for parameter in self.params
+            if parameter.param_type_name == "option" and not getattr(parameter, "is_flag", False)
+            for name in parameter.opts
+        }
+        options: list[str] = []
+        arguments: list[str] = []
+        words = iter(args)
+        for word in words:
+            if word == "--":
+                arguments += words
+            elif not word.startswith("-") or word == "-" or _NEGATIVE.fullmatch(word):
+                arguments.append(word)
+            else:
+                options.append(word)
+                if word in takes_value:
+                    value = next(words, None)
+                    if value is None:  # the parser says so
+                        return super().parse_args(ctx, options)
+                    options.append(value)
+        return super().parse_args(ctx, [*options, "--", *arguments])
 
 
 @contextmanager

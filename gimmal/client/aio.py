@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -43,21 +44,35 @@ class AsyncClient:
         self._values = Values(serializer)
         self._commands: Commands
         self._exchange: _Exchange | None = None
+        self._connecting: asyncio.Future[None] | None = None
+        self._is_closed = False
         self._why_closed = "this client is not connected: use `await gimmal.connect_async(...)` or `async with`"
 
     # -- life -------------------------------------------------------------------------------------------------
 
     async def _connect(self) -> Self:
+        if self._is_closed:
+            raise ClientClosed(self._why_closed)
         if self._exchange is None:
-            exchange = _Exchange(self._seeds, self._network)
+            if self._connecting is None or self._connecting.done():
+                self._connecting = asyncio.ensure_future(self._open())
             try:
-                partitions = await exchange.connect(self._seeds, self._timeout)
-            except BaseException:
-                exchange.close("the client could not connect")
+                await asyncio.shield(self._connecting)  # several tasks may wait for the one connection
+            except asyncio.CancelledError:
+                if self._is_closed:
+                    raise ClientClosed(self._why_closed) from None
                 raise
-            self._commands = Commands(partitions, self._values)
-            self._exchange = exchange
         return self
+
+    async def _open(self) -> None:
+        exchange = _Exchange(self._seeds, self._network)
+        try:
+            partitions = await exchange.connect(self._seeds, self._timeout)
+        except BaseException:
+            exchange.close("the client could not connect")
+            raise
+        self._commands = Commands(partitions, self._values)
+        self._exchange = exchange
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self._connect().__await__()
@@ -72,10 +87,19 @@ class AsyncClient:
 
     async def close(self) -> None:
         """End the client; what is under way ends with `ClientClosed`. Closing twice is fine."""
-        exchange, self._exchange = self._exchange, None
+        self._is_closed = True
         self._why_closed = "this client was closed: connect a new one"
+        if self._connecting is not None and not self._connecting.done():
+            self._connecting.cancel()
+        exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.close(self._why_closed)
+
+    def __del__(self) -> None:
+        exchange = getattr(self, "_exchange", None)
+        if exchange is not None:
+            warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=2)
+            exchange.close_from_anywhere("this client was dropped without close()")
 
     def _run(self, build: Callable[..., Call[T]], *arguments: Any, timeout: float | None) -> "asyncio.Future[T]":
         exchange = self._exchange
@@ -306,6 +330,11 @@ class _Exchange:
             self._loop.remove_reader(descriptor)
         self._settle(self.session.abort(why))
         self._pump.close()
+
+    def close_from_anywhere(self, why: str) -> None:
+        """Close in the loop's own thread, if the loop still runs: the garbage collector may call from any."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.close, why)
 
     # -- turns ------------------------------------------------------------------------------------------------
 

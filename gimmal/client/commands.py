@@ -24,15 +24,13 @@ _VERSION_BYTES = 8
 
 def encode_key(key: Key) -> bytes:
     """Return a key's bytes; raises InvalidArgument for a wrong length, TypeError for a wrong type."""
-    if type(key) is str:
+    if isinstance(key, str):
         try:
-            data = key.encode()
+            data = str.encode(key)
         except UnicodeEncodeError as reason:
             raise InvalidArgument(f"key {key!r} is not valid Unicode: {reason.reason}") from None
     elif isinstance(key, bytes):
         data = bytes(key)
-    elif isinstance(key, str):
-        data = str(key).encode()
     else:
         raise TypeError(f"a key is str or bytes, not {type(key).__name__}")
     if not 0 < len(data) <= limits.KEY_BYTES_MAX:
@@ -42,7 +40,7 @@ def encode_key(key: Key) -> bytes:
 
 def prefix_bytes(prefix: Key) -> bytes:
     """Return the bytes of a key's beginning, which may be empty."""
-    return encode_key(prefix) if prefix else b""
+    return b"" if not prefix and isinstance(prefix, str | bytes) else encode_key(prefix)
 
 
 def ttl_to_ms(ttl: float) -> int:

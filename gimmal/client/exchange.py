@@ -5,6 +5,10 @@ that finds a reader waits on a lock of its own until its call is done or the rea
 reader. Sockets and session are only touched under one lock; the reader sleeps outside it, on descriptors. A
 thread that changes what the reader sleeps on (an answer whose signal its send ate, an earlier deadline, another
 set of sockets) pokes it through a pipe.
+
+A signal handler that raises strikes the main thread in the middle of any step, even under the lock, and must not
+cost other threads their answers: frames stay with the pump until they are dealt with, an answer is entered
+without a call in between, and whoever is struck wakes all that are done and lets the next reader look everywhere.
 """
 
 import contextlib
@@ -83,9 +87,11 @@ class Exchange:
                 waiter.acquire()  # until the reader has our answer, or leaves the reading to us
             while self._reader is call and not call.is_done:
                 self._read_once(float("inf"))
-        finally:
-            if self._reader is call or self._waiting:
-                self._leave(call)  # also when a signal handler raised
+            if self._waiting or self._reader is call:
+                self._leave(call)
+        except BaseException:  # a signal handler may raise anywhere
+            self._leave_in_haste(call)
+            raise
         return call.outcome()
 
     def _start(self, call: Call[Any], timeout: float, *, is_alone: bool) -> "threading.Lock | None":
@@ -97,7 +103,7 @@ class Exchange:
         if self._reader is not None:
             waiter = self._waiting[call] = threading.Lock()
             waiter.acquire()
-            if call.deadline < self._sleeps_until or self._pump.with_frames(sent_to):
+            if self.session.next_deadline() < self._sleeps_until or self._pump.with_news(sent_to):
                 self._poke()
             return waiter
         self._reader = call
@@ -151,7 +157,23 @@ class Exchange:
             if self._why_closed is not None:
                 self._close_sockets()
             elif self._reader is not None:
-                self._waiting.pop(self._reader).release()
+                self._release([self._reader])
+
+    def _leave_in_haste(self, call: Call[Any]) -> None:
+        """Leave from wherever an exception struck, perhaps in the middle of any step; nobody may wait in vain."""
+        with self._lock:
+            was_reader = self._reader is call
+            self._waiting.pop(call, None)
+            self._release([other for other in self._waiting if other.is_done])
+            self._unsure.update(self._address_by_descriptor.values())
+            if was_reader:
+                self._reader = next(iter(self._waiting), None)
+            if self._reader is not None:
+                self._release([self._reader])
+                if self._why_closed is None:
+                    self._poke()
+            elif was_reader and self._why_closed is not None:
+                self._close_sockets()
 
     def _read_once(self, wait_until: float) -> None:
         """Sleep until something comes or is due, and deal with it."""
@@ -192,9 +214,11 @@ class Exchange:
 
     def _release(self, finished: list[Call[Any]]) -> None:
         for call in finished:
-            waiter = self._waiting.pop(call, None)
+            waiter = self._waiting.get(call)
             if waiter is not None:
-                waiter.release()
+                if waiter.locked():
+                    waiter.release()
+                self._waiting.pop(call, None)
 
     def _poke(self) -> None:
         with contextlib.suppress(BlockingIOError):  # it is full of pokes

@@ -2,12 +2,14 @@
 
 A `Pump` is not thread-safe and never waits; its owner says when to look and which thread does. The descriptor of
 a ZeroMQ socket is edge-triggered and every call on the socket may eat the edge: after `flush` the owner looks
-once at `has_frames`.
+once at `with_news`.
 """
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterable
+from itertools import repeat
 from random import SystemRandom
 from typing import Any, Final
 
@@ -38,6 +40,7 @@ class Pump:
         self.session = Session(seeds, network, SystemRandom(), time.monotonic())
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket_by_address: dict[str, zmq.Socket[bytes]] = {}
+        self._received_by_address: dict[str, deque[bytes]] = {}
         self._links: object = None
         self._complained_at_s = float("-inf")
 
@@ -55,10 +58,16 @@ class Pump:
         opened = {}
         for address in links:
             if address not in self._socket_by_address:
-                opened[address] = self._open(address)
+                try:
+                    opened[address] = self._open(address)
+                except NoRoute as error:
+                    if self.session.table is None:
+                        raise
+                    logger.warning("the cluster table has an address that is none: %s", error)
         closed = []
         for address in [address for address in self._socket_by_address if address not in links]:
             socket = self._socket_by_address.pop(address)
+            del self._received_by_address[address]
             closed.append(_descriptor(socket))
             socket.close()
         return opened, closed
@@ -68,6 +77,7 @@ class Pump:
         for option, value in (
             (zmq.LINGER, 0),
             (zmq.IMMEDIATE, 1),
+            (zmq.IPV6, 1),
             (zmq.MAXMSGSIZE, limits.MESSAGE_BYTES_MAX),
             (zmq.HANDSHAKE_IVL, 3_000),
             (zmq.HEARTBEAT_IVL, 1_000),
@@ -84,6 +94,7 @@ class Pump:
             socket.close()
             raise NoRoute(f"cannot connect to {address}: {error.strerror}") from None
         self._socket_by_address[address] = socket
+        self._received_by_address[address] = deque()
         return _descriptor(socket)
 
     def close(self) -> None:
@@ -110,9 +121,16 @@ class Pump:
             sent_to.append(address)
         return sent_to
 
-    def with_frames(self, addresses: Iterable[str]) -> list[str]:
-        """Return those of the nodes whose socket has frames to read."""
-        return [address for address in addresses if _events(self._socket_by_address[address]) & _POLLIN]
+    def with_news(self, addresses: Iterable[str]) -> list[str]:
+        """Return those of the nodes whose socket has frames to read, or takes messages again."""
+        links = self.session.links
+        found = []
+        for address in addresses:
+            events = _events(self._socket_by_address[address])
+            link = links.get(address)
+            if events & _POLLIN or (link is not None and not link.is_ready and events & _POLLOUT):
+                found.append(address)
+        return found
 
     def update_readiness(self) -> None:
         """Tell the session which sockets would take a message now; like a send, this eats signals."""
@@ -129,17 +147,16 @@ class Pump:
         socket = self._socket_by_address.get(address)
         if socket is None:
             return [], False
-        received: list[bytes] = []
         has_more = True
         try:
-            while len(received) < _FRAMES_PER_LOOK:
-                received.append(socket.recv(_NOBLOCK))
+            # One call, so that no frame is in nobody's hands if a signal handler raises.
+            self._received_by_address[address].extend(map(socket.recv, repeat(_NOBLOCK, _FRAMES_PER_LOOK)))
         except zmq.Again:
             has_more = False
         link = self.session.links.get(address)
         if link is not None and not link.is_ready and _events(socket) & _POLLOUT:
             self.session.on_ready(address)
-        return self._take(address, received), has_more
+        return self._take(address), has_more
 
     def wait(self, address: str) -> list[Call[Any]] | None:
         """Block for a moment until a node sends something; None when it did not.
@@ -147,18 +164,22 @@ class Pump:
         Sleeping inside ZeroMQ is the shortest way to an answer, but while it lasts nobody else may use the socket.
         """
         try:
-            return self._take(address, [self._socket_by_address[address].recv()])
+            self._received_by_address[address].append(self._socket_by_address[address].recv())
         except zmq.Again:
             return None
+        return self._take(address)
 
-    def _take(self, address: str, received: list[bytes]) -> list[Call[Any]]:
+    def _take(self, address: str) -> list[Call[Any]]:
+        """Deal with the frames that were received; one that is interrupted is dealt with again."""
         now = time.monotonic()
         finished: list[Call[Any]] = []
-        for frame in received:
+        received = self._received_by_address[address]
+        while received:
             try:
-                finished += self.session.receive(address, decode(frame), now)
+                finished += self.session.receive(address, decode(received[0]), now)
             except RemoteProtocolError as error:
                 self._complain(address, error, now)
+            received.popleft()
         return finished
 
     def _complain(self, address: str, error: RemoteProtocolError, now: float) -> None:
@@ -183,10 +204,19 @@ def parse_seeds(seeds: str | Iterable[str]) -> tuple[str, ...]:
         InvalidArgument: there is none, or one is not `host:port`.
     """
     given = seeds.split(",") if isinstance(seeds, str) else list(seeds)
+    if not all(isinstance(address, str) for address in given):
+        raise TypeError(f"seeds are text such as '127.0.0.1:7700', not {seeds!r}")
     addresses = [address.strip() for address in given]
     for address in addresses:
         host, _, port = address.rpartition(":")
-        if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65_536:
+        if (
+            not host
+            or not host.isprintable()
+            or " " in host
+            or not port.isascii()
+            or not port.isdigit()
+            or not 0 < int(port) < 65_536
+        ):
             raise InvalidArgument(f"a seed is host:port, such as 127.0.0.1:7700, not {address!r}")
     if not addresses:
         raise InvalidArgument("no seed was given: name the client address of one node at least")
@@ -194,7 +224,9 @@ def parse_seeds(seeds: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def check_timeout(timeout: float) -> float:
-    """Return a timeout in seconds if it is above 0 and at most 60; raises InvalidArgument."""
+    """Return a timeout in seconds if it is above 0 and at most 60; raises InvalidArgument or TypeError."""
+    if not isinstance(timeout, int | float):
+        raise TypeError(f"timeout is a number of seconds, not {type(timeout).__name__}")
     if isinstance(timeout, bool) or not 0 < timeout <= limits.TIMEOUT_MAX_S:
         raise InvalidArgument(
             f"timeout is a number of seconds above 0 and at most {limits.TIMEOUT_MAX_S:g}, not {timeout!r}"

@@ -25,7 +25,6 @@ from gimmal.client.routing import NOWHERE, Link, Routes
 from gimmal.cluster.table import NodeRow, Table
 from gimmal.errors import (
     ClientClosed,
-    CommandError,
     GimmalError,
     IntegerOverflow,
     InvalidArgument,
@@ -34,6 +33,7 @@ from gimmal.errors import (
     OperationTimeout,
     OutOfMemory,
     Overloaded,
+    RemoteProtocolError,
     TooLarge,
     Unavailable,
 )
@@ -62,12 +62,13 @@ _TABLE_PATIENCE_S: Final = 0.3
 _STUCK_AFTER_S: Final = 0.3
 _NEVER: Final = float("inf")
 
-_ERRORS: Final[dict[int, type[CommandError]]] = {
+_ERRORS: Final[dict[int, type[GimmalError]]] = {
     Refusal.INVALID: InvalidArgument,
     Refusal.NOT_AN_INTEGER: NotAnInteger,
     Refusal.INTEGER_OVERFLOW: IntegerOverflow,
     Refusal.TOO_LARGE: TooLarge,
     Refusal.OUT_OF_MEMORY: OutOfMemory,
+    Refusal.WRONG_CLUSTER: RemoteProtocolError,
 }
 
 
@@ -232,10 +233,11 @@ class Session:
         if link is not None and reply.receipt:
             link.receipt = reply.receipt
         finished: list[Call[Any]] = []
-        pop = self._call_by_number.pop
+        call_by_number = self._call_by_number
         for number, result in zip(reply.numbers, reply.results, strict=False):
-            call = pop(number, None)
-            if call is not None:
+            if number in call_by_number:  # no function call until it is done: an interrupt would tear it apart
+                call = call_by_number[number]
+                del call_by_number[number]
                 call.results[number - call.first] = result
                 call.open_count -= 1
                 if not call.open_count:

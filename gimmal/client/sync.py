@@ -1,6 +1,7 @@
 """The client for threads: the same calls as `gimmal.client.aio`, each waiting for its answer."""
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -41,6 +42,7 @@ class Client:
         self._is_closed = False
         self._exchange = Exchange(self._seeds, network, self._timeout)
         self._pid = os.getpid()
+        self._fork_locks: dict[int, threading.Lock] = {}  # by process: a fork may inherit a lock that is held
         self._commands = Commands(self._exchange.partitions, Values(serializer))
 
     # -- life -------------------------------------------------------------------------------------------------
@@ -62,9 +64,12 @@ class Client:
     def _current_exchange(self) -> Exchange:
         if self._is_closed:
             raise ClientClosed("this client was closed: connect a new one")
-        if self._pid != os.getpid():
-            self._exchange = self._exchange.replacement_after_fork(self._seeds, self._network, self._timeout)
-            self._pid = os.getpid()
+        pid = os.getpid()
+        if self._pid != pid:
+            with self._fork_locks.setdefault(pid, threading.Lock()):
+                if self._pid != pid:
+                    self._exchange = self._exchange.replacement_after_fork(self._seeds, self._network, self._timeout)
+                    self._pid = pid
         return self._exchange
 
     def _run(self, build: Callable[..., Call[T]], *arguments: Any, timeout: float | None) -> T:

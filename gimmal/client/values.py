@@ -8,7 +8,7 @@ user's own, what it returns is stored as msgpack binary; integers stay integers 
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from gimmal.errors import IntegerOverflow, TooLarge
+from gimmal.errors import IntegerOverflow, InvalidArgument, TooLarge
 from gimmal.wire import limits
 from gimmal.wire.codec import pack_value, unpack_value
 
@@ -44,6 +44,7 @@ class Values:
         Raises:
             TypeError: the value's type is not one the serializer takes.
             IntegerOverflow: an integer is outside signed 64 bits.
+            InvalidArgument: a text has a lone surrogate, which UTF-8 cannot hold.
             TooLarge: more than 8 MiB.
         """
         if self._serializer is not None and type(value) is not int:
@@ -56,6 +57,8 @@ class Values:
             data = pack_value(value)
         except OverflowError:
             raise IntegerOverflow("an integer in the value is outside signed 64 bits") from None
+        except UnicodeEncodeError as reason:
+            raise InvalidArgument(f"a text in the value is not valid Unicode: {reason.reason}") from None
         if data[0] == 0xCF and data[1] & 0x80:  # msgpack would go on to unsigned 64 bits
             raise IntegerOverflow(f"{value} is outside signed 64 bits")
         if len(data) > limits.VALUE_BYTES_MAX:
@@ -82,8 +85,8 @@ def _check(value: Any, depth: int) -> None:
     elif isinstance(value, list | tuple):
         for inner in value:
             _check(inner, depth + 1)
-    elif type(value) is int:
+    elif isinstance(value, int):
         if not limits.INTEGER_MIN <= value <= limits.INTEGER_MAX:
             raise IntegerOverflow(f"{value} is outside signed 64 bits")
-    elif not isinstance(value, str | bytes | int | float | None):
+    elif not isinstance(value, str | bytes | float | None):
         raise TypeError(f"a value of type {type(value).__name__} cannot be stored; possible are {_ACCEPTED}")

@@ -1,7 +1,7 @@
 """A cluster on this machine for tests and demonstrations: real node processes on free loopback ports.
 
 The nodes and their logs end with `close`, at the latest with this process, however it dies. A process forked
-from it may use the cluster, but only the process that made a cluster ends it.
+from it may use the cluster, but only the process that made a cluster ends it, and its end is the cluster's.
 
 Free ports can only be guessed: between our look and the node's bind somebody else may take one. A start that
 fails for that reason is tried again with other ports.
@@ -239,12 +239,12 @@ class LocalCluster:
 
     def close(self) -> None:
         """End all nodes and remove their logs. Closing twice is fine; a forked process closes nothing."""
-        if self._is_closed or self._pid != os.getpid():
+        if self._pid != os.getpid():
             return
         self._is_closed = True
-        atexit.unregister(self.close)
-        self._group.close()
+        self._group.close()  # Ctrl-C may interrupt it: the next call goes on, at the latest the one at exit
         self._processes.clear()
+        atexit.unregister(self.close)
 
     def __enter__(self) -> Self:
         return self

@@ -1,14 +1,18 @@
 """The pytest plugin: a cluster for the whole session, and a key prefix for each test.
 
 pytest loads this for every user who has gimmal installed, so nothing heavy is imported before a test asks for
-it. When a test that used the cluster fails, the ends of the nodes' logs are shown with it.
+it. When a test that used the cluster fails, the ends of the nodes' logs are shown with it. The teardown of the
+last test ends the cluster too, and its logs: when that fails, there is nothing left to show.
 """
 
+import contextlib
 import secrets
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+
+from gimmal.errors import ClientClosed
 
 if TYPE_CHECKING:
     from gimmal.testing.local_cluster import LocalCluster
@@ -36,7 +40,9 @@ def pytest_runtest_makereport(
     """Add the nodes' logs to the report of a failed test."""
     report = yield
     if report.failed:
-        cluster = getattr(item, "funcargs", {}).get("gimmal_cluster")
+        cluster = (getattr(item, "funcargs", None) or {}).get("gimmal_cluster")
         if cluster is not None:
-            report.sections += [(f"log of gimmal node {name}", cluster.log_tail(name)) for name in cluster.names]
+            with contextlib.suppress(ClientClosed):
+                logs = {name: cluster.log_tail(name) for name in cluster.names}
+                report.sections += [(f"log of gimmal node {name}", log) for name, log in logs.items()]
     return report

@@ -70,7 +70,7 @@ def test_set_and_get_as_json(gimmal: Shell, key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "value"), [("42", 42), ("-7", -7), ("0", 0), ("007", "007"), ("1.5", "1.5"), ("", "")]
+    ("word", "value"), [("42", 42), ("-7", -7), ("0", 0), ("007", "007"), ("1.5", "1.5"), ("-1.5", "-1.5"), ("", "")]
 )
 def test_a_decimal_value_is_stored_as_an_integer(
     gimmal: Shell, gimmal_cluster: LocalCluster, key: str, word: str, value: object
@@ -146,6 +146,15 @@ def test_words_after_two_dashes_are_no_options(gimmal: Shell, key: str) -> None:
     assert gimmal("get", key) == (0, "--json\n", "")
 
 
+def test_negative_numbers_are_arguments_among_options(gimmal: Shell, gimmal_cluster: LocalCluster) -> None:
+    seeds = gimmal_cluster.seeds
+    for words in (["-5", "-6"], ["--ttl", "60", "-5", "-6"], ["-5", f"--seeds={seeds}", "--", "-6"]):
+        assert gimmal("set", *words) == (0, "OK\n", "")
+        assert gimmal("get", "--", "-5") == (0, "-6\n", "")
+        assert gimmal("incr", "-5", "--seeds", seeds, "-1") == (0, "-7\n", "")
+        assert gimmal("del", "--", "-5") == (0, "1\n", "")
+
+
 def test_arguments_that_are_no_text_are_bytes(gimmal_cluster: LocalCluster, gimmal_prefix: str) -> None:
     """Only a process of its own gets its arguments and gives its output as bytes."""
     command = [sys.executable, "-m", "gimmal"]
@@ -187,6 +196,14 @@ def test_a_cluster_that_is_not_there_is_one_line_and_status_1(gimmal: Shell, wor
         (["health", "--timeout", "-1"], "InvalidArgument: timeout"),
         (["incr", "k", "much"], "UsageError: Invalid value for 'AMOUNT'"),
         (["set", "k", "-x"], "UsageError: No such option: -x"),
+        (["set", "--tll", "-5"], "UsageError: No such option: --tll"),
+        (["set", "k", "-5", "--tll", "5"], "UsageError: No such option: --tll"),
+        (["set", "k", "-5", "-x"], "UsageError: No such option: -x"),
+        (["set", "k", "-5x"], "UsageError: No such option: -5"),
+        (["set", "k", "-5", "--ttl"], "UsageError: Option '--ttl' requires an argument"),
+        (["set", "k", "-5", "-7"], "UsageError: Got unexpected extra argument"),
+        (["incr", "--xx", "-5"], "UsageError: No such option: --xx"),
+        (["incr", "k", "-1.5"], "UsageError: Invalid value for 'AMOUNT'"),
     ],
 )
 def test_wrong_arguments_are_one_line_and_status_2(gimmal: Shell, words: list[str], message: str) -> None:

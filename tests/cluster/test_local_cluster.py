@@ -1,6 +1,8 @@
 import asyncio
+import itertools
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -9,13 +11,18 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import pytest
 
 from gimmal.client.inquiry import ask_status
 from gimmal.errors import ClientClosed, InvalidArgument, NoRoute
-from gimmal.testing import LocalCluster, local_cluster
+from gimmal.testing import LocalCluster, local_cluster, processes
 from tests.cluster.waiting import state_of, wait_until
+
+if TYPE_CHECKING:
+    from _typeshed import TraceFunction
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -222,6 +229,72 @@ def test_close_leaves_no_process_and_no_file(directories: Path) -> None:
         cluster.kill("n1")
 
 
+def interrupted_close(cluster: LocalCluster, line: int) -> bool:
+    """Close a cluster with a Ctrl-C before the given line of what closes it; False if it has fewer lines."""
+    files = (local_cluster.__file__, processes.__file__)
+    lines_left = line
+
+    def trace(frame: FrameType, event: str, _argument: object) -> "TraceFunction | None":
+        nonlocal lines_left
+        if frame.f_code.co_filename not in files:
+            return None
+        if event == "line":
+            lines_left -= 1
+            if lines_left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    tracer_before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        cluster.close()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(tracer_before)
+    return False
+
+
+def test_a_close_that_was_interrupted_anywhere_goes_on_at_the_next_one(directories: Path) -> None:
+    for line in itertools.count(1):
+        cluster = LocalCluster(nodes=1)
+        (pid,) = cluster.pids.values()
+        is_interrupted = interrupted_close(cluster, line)
+        cluster.close()
+        assert state_of(pid) == ""
+        assert list(directories.iterdir()) == [], f"interrupted before line {line}"
+        if not is_interrupted:
+            break
+    assert line > 5
+
+
+def test_a_close_that_was_interrupted_comes_to_its_end_alone(
+    directories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    cluster = LocalCluster(nodes=1)
+    (pid,) = cluster.pids.values()
+    with monkeypatch.context() as patch:
+        for module, name in ((os, "waitid"), (os, "killpg"), (shutil, "rmtree")):
+            patch.setattr(module, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cluster.close()
+        wait_until(lambda: not state_of(pid), "the node has ended")
+        wait_until(lambda: not list(directories.iterdir()), "the directory is removed")
+    cluster.close()
+
+
+def test_close_kills_nodes_that_have_lost_their_keeper(directories: Path) -> None:
+    cluster = LocalCluster(nodes=1)
+    (pid,) = cluster.pids.values()
+    os.kill(cluster._group._keeper.pid, signal.SIGKILL)
+    cluster.close()
+    assert state_of(pid) == ""
+    assert list(directories.iterdir()) == []
+
+
 def test_an_error_inside_the_with_block_comes_with_the_logs() -> None:
     def fail() -> None:
         with LocalCluster(nodes=1):
@@ -279,6 +352,28 @@ def test_nothing_is_left_when_the_parent_just_ends(directories: Path) -> None:
     assert script.returncode == 0
     assert not any(map(state_of, pids))
     assert list(directories.iterdir()) == []
+
+
+FORK_A_WORKER = """
+worker = os.fork()
+if worker == 0:
+    os.close(1)
+    sys.stdin.read()
+    os._exit(0)
+tell(workers=[worker])
+sys.stdin.read()
+"""
+
+
+def test_nothing_is_left_when_the_parent_is_killed_and_its_forked_child_lives_on(directories: Path) -> None:
+    with start_script(FORK_A_WORKER, directories) as script:
+        pids = next_fact(script, "pids")
+        (worker,) = next_fact(script, "workers")
+        script.kill()
+        wait_until(lambda: not any(map(state_of, pids)), "the nodes have ended")
+        wait_until(lambda: not list(directories.iterdir()), "the directory is removed")
+        assert state_of(worker)
+    wait_until(lambda: not state_of(worker), "the child has read the end of its input")
 
 
 FORK = """

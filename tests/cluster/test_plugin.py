@@ -3,7 +3,11 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 from gimmal.testing import LocalCluster
+
+pytest_plugins = ["pytester"]
 
 TESTS = """
     seen = set()
@@ -32,6 +36,31 @@ def test_tests_share_a_cluster_and_not_their_keys_and_a_failure_shows_the_logs(t
     for name in ("n1", "n2", "n3"):
         assert f"log of gimmal node {name}" in done.stdout
         assert f"node {name} serves clients on" in done.stdout
+
+
+TEARDOWN_FAILS = """
+    import pytest
+
+    @pytest.fixture(scope={scope!r})
+    def bad():
+        yield
+        raise RuntimeError("of the teardown")
+
+    def test_that_is_the_last({fixtures}):
+        pass
+"""
+
+
+@pytest.mark.parametrize("scope", ["function", "session"])
+@pytest.mark.parametrize("fixtures", ["bad, gimmal_cluster", "gimmal_cluster, bad"])
+def test_a_teardown_that_fails_after_the_end_of_the_cluster_is_an_error_like_others(
+    pytester: pytest.Pytester, scope: str, fixtures: str
+) -> None:
+    pytester.makepyfile(test_sample=textwrap.dedent(TEARDOWN_FAILS).format(scope=scope, fixtures=fixtures))
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", timeout=100)
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines("*RuntimeError: of the teardown*")
+    result.stdout.no_fnmatch_line("*INTERNALERROR*")
 
 
 def test_loading_the_plugin_loads_nothing_heavy() -> None:

@@ -37,6 +37,11 @@ Fate = Callable[[str, Message], "float | None"]
 """(node's address, message) -> seconds on the way, or DROP."""
 
 
+def only_towards(kind: type[Message], delay: float | None) -> Fate:
+    """The fate of messages when one kind of them is delayed, or dropped."""
+    return lambda address, message: delay if type(message) is kind else 0.001
+
+
 def three_nodes(partitions: int = PARTITIONS, cluster: bytes = CLUSTER) -> Table:
     rows = [StaticNode(f"n{i}", f"h{i}:1", f"h{i}:2", f"h{i}:3") for i in (1, 2, 3)]
     return static_table(cluster, rows, partitions)

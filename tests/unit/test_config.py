@@ -88,6 +88,38 @@ def test_an_unknown_name_is_named_with_its_source_and_the_known_ones(tmp_path: P
         assert all(name in said for name in NAMES)
 
 
+KUBERNETES = {
+    "GIMMAL_SERVICE_HOST": "10.0.0.1",
+    "GIMMAL_SERVICE_PORT": "7700",
+    "GIMMAL_SERVICE_PORT_CLIENT": "7700",
+    "GIMMAL_SERVICE_PORT_PEER_2": "7701",
+    "GIMMAL_PORT": "tcp://10.0.0.1:7700",
+    "GIMMAL_PORT_7700_TCP": "tcp://10.0.0.1:7700",
+    "GIMMAL_PORT_7700_TCP_PROTO": "tcp",
+    "GIMMAL_PORT_7700_TCP_PORT": "7700",
+    "GIMMAL_PORT_7700_TCP_ADDR": "10.0.0.1",
+    "GIMMAL_PORT_53_UDP_ADDR": "10.0.0.1",
+}
+"""What a container finds in its environment beside a Service named gimmal."""
+
+
+def test_what_kubernetes_says_of_a_service_named_gimmal_is_no_setting(tmp_path: Path) -> None:
+    assert load_config({}, {**KUBERNETES, "GIMMAL_NAME": "n1"}) == NodeConfig(name="n1")
+    assert "unknown setting 'port'" in complaint({"port": 7700})
+    assert "unknown setting 'service_host'" in complaint(file=toml(tmp_path, 'service_host = "10.0.0.1"\n'))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("GIMMAL_PORTS", "GIMMAL_PORT_7700", "GIMMAL_PORT_CLIENT", "GIMMAL_PORT_7700_TCP_HOST", "GIMMAL_HOST"),
+        *("GIMMAL_SERVICE", "GIMMAL_SERVICE_HOST_2", "GIMMAL_SERVICE_PORT_", "GIMMAL_A_SERVICE_HOST", "GIMMAL_port"),
+    ],
+)
+def test_other_names_in_the_environment_are_errors(name: str) -> None:
+    assert f"unknown setting {name.removeprefix('GIMMAL_').lower()!r}" in complaint(env={name: "7700"})
+
+
 BAD: dict[str, list[Any]] = {
     "name": ["", "a b", "-a", "a" * 64, "ä", "a\n", "a/b", 5, True],
     "client": ["", "localhost", ":7700", "h:", "h:0", "h:65536", "h:-1", "h:+1", "h:1.5", "h:x", "h:\uff17", "h: 1"],

@@ -1,8 +1,9 @@
 """The client's decisions, against real node cores over a network that is only a list."""
 
 import random
-from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -10,14 +11,11 @@ from gimmal.client.commands import Commands
 from gimmal.client.session import ATTEMPTS_MAX
 from gimmal.errors import (
     ClientClosed,
-    InvalidArgument,
     NoRoute,
-    NotAnInteger,
     OperationTimeout,
-    Overloaded,
 )
-from gimmal.wire.messages import FetchTable, Message, Refusal, Reply, Request, TableRows
-from tests.unit.fake_network import CLUSTER, DROP, PARTITIONS, Fate, World, with_leaders
+from gimmal.wire.messages import FetchTable, Refusal, Reply, Request, TableRows
+from tests.unit.fake_network import CLUSTER, DROP, PARTITIONS, World, only_towards, with_leaders
 
 SEEDS = ["h1:1", "h2:1", "h3:1"]
 
@@ -25,10 +23,6 @@ SEEDS = ["h1:1", "h2:1", "h3:1"]
 @pytest.fixture
 def world() -> World:
     return World()
-
-
-def only_towards(kind: type[Message], delay: float | None) -> Fate:
-    return lambda address, message: delay if type(message) is kind else 0.001
 
 
 def moves(world: World, keys: list[str]) -> dict[int, str | None]:
@@ -101,7 +95,7 @@ def test_replies_may_come_split_and_in_any_order(seed: int) -> None:
         for number, _, _, _, _, command in request.operations:
             numbers.append(number)
             end.call(Commands.get, command[1] if isinstance(command[1], bytes) else "x", None, "any")
-    results = {}
+    results: dict[int, Any] = {}
     for address in SEEDS:
         core = world.cores[address]
         for to, message in end.requests:
@@ -193,7 +187,7 @@ def test_when_the_table_does_not_come_another_node_is_asked(world: World) -> Non
     world.run(2.0)
     asked = [address for address, message in end.requests if isinstance(message, FetchTable)]
     assert 5 <= len(asked) <= 8
-    assert all(first != second for first, second in zip(asked, asked[1:], strict=False))
+    assert all(first != second for first, second in pairwise(asked))
     world.fate = lambda address, message: 0.001
     world.run(1.0)
     assert end.session.table == world.table
@@ -233,98 +227,6 @@ def test_links_follow_the_table_and_seeds_stay(world: World) -> None:
     assert list(end.session.links) == ["h1:1", "elsewhere:9", "h2:1"]
     assert end.session.links is not links
     assert end.session.links["h1:1"] is links["h1:1"]
-
-
-# -- refusals -----------------------------------------------------------------------------------------------
-
-
-def test_an_overloaded_node_is_asked_again_after_growing_pauses(world: World) -> None:
-    pauses = []
-    for seed in range(30):
-        world = World(seed)
-        end = world.connect()
-        world.refuse = lambda number: Refusal.OVERLOADED
-        sent_at: list[float] = []
-
-        def fate(address: str, message: Message, sent_at: list[float] = sent_at, world: World = world) -> float:
-            if isinstance(message, Request):
-                sent_at.append(world.now)
-            return 0.0
-
-        world.fate = fate
-        outcome = end.incr("key", timeout=60.0)
-        world.run(59.0)
-        error = outcome.error()
-        assert isinstance(error, Overloaded)
-        assert "incr 'key'" in str(error)
-        assert f"node {world.table.partitions[world.partition('key')].leader} at " in str(error)
-        assert len(sent_at) == ATTEMPTS_MAX == 10
-        pauses.append([later - earlier for earlier, later in zip(sent_at, sent_at[1:], strict=False)])
-    means = [sum(column) / len(pauses) for column in zip(*pauses, strict=True)]
-    assert means[0] < 0.03
-    assert means[4] > 3 * means[0]
-    assert 0.2 < means[-1] < 0.8
-    assert max(map(max, pauses)) <= 1.0
-
-
-def test_every_operation_of_a_call_has_ten_attempts_of_its_own(world: World) -> None:
-    end = world.connect()
-    refused: Counter[int] = Counter()
-
-    def refuse(number: int) -> Refusal | None:
-        refused[number] += 1
-        return Refusal.OVERLOADED if refused[number] < ATTEMPTS_MAX else None
-
-    world.refuse = refuse
-    outcome = end.call(Commands.set_many, {f"key{i}": i for i in range(1_000)}, None, timeout=60.0)
-    world.run(60.0)
-    assert outcome.result() == 1_000
-    assert set(refused.values()) == {ATTEMPTS_MAX}
-
-
-def test_a_refusal_that_comes_twice_sends_nothing_twice(world: World) -> None:
-    end = world.connect()
-    world.fate = only_towards(Reply, DROP)
-    outcome = end.incr("key", timeout=60.0)
-    world.run(0.01)
-    (operation,) = end.sent(Request)[0].operations
-    for code in (Refusal.OVERLOADED, Refusal.MOVED, Refusal.OVERLOADED):
-        refusals = ((operation[0], int(code), "no"),)
-        end.session.receive(world.owner("key"), Reply(CLUSTER, 1, 0, 1, 0, (), (), refusals), world.now)
-    world.unplugged = {world.owner("key")}
-    end.session.on_blocked(world.owner("key"), FetchTable(CLUSTER, 0, 0, 1))
-    world.run(5.0)  # by now it waits for the connection
-    end.session.receive(world.owner("key"), Reply(CLUSTER, 1, 0, 1, 0, (), (), refusals), world.now)
-    world.run(5.0)
-    world.unplugged = set()
-    world.fate = lambda address, message: 0.001
-    world.run(5.0)
-    assert len(end.sent(Request)) == 2
-    assert outcome.result() == 2  # the first one was carried out too: only its refusals were made up
-
-
-def test_errors_of_the_cluster_are_raised_by_their_names(world: World) -> None:
-    end = world.connect()
-    first = end.call(Commands.set, "text", "abc", None, (False, False, False), None)
-    second = end.incr("text")
-    third = end.call(Commands.incr, "other", 1)
-    world.run(1.0)
-    assert first.result() is True
-    assert isinstance(second.error(), NotAnInteger)
-    assert "incr 'text'" in str(second.error())
-    assert third.result() == 1
-    for outcome, refusal, kind in (
-        (end.incr("a", timeout=60.0), Refusal.INVALID, InvalidArgument),
-        (end.incr("b", timeout=60.0), 99, Overloaded),  # a refusal of the future: not carried out, so worth another try
-    ):
-        world.fate = only_towards(Request, DROP)
-        world.run(0.0)
-        number = outcome.call.first
-        for _ in range(ATTEMPTS_MAX):
-            reply = Reply(CLUSTER, 1, 0, 1, 0, (), (), ((number, int(refusal), "why"),))
-            end.finished(end.session.receive("h1:1", reply, world.now))
-            world.run(1.0)
-        assert type(outcome.error()) is kind
 
 
 # -- deadlines ----------------------------------------------------------------------------------------------
