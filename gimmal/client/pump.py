@@ -82,6 +82,7 @@ class Pump:
             (zmq.HANDSHAKE_IVL, 3_000),
             (zmq.HEARTBEAT_IVL, 1_000),
             (zmq.HEARTBEAT_TIMEOUT, 3_000),
+            (zmq.RCVHWM, 0),  # bounded by what was asked for; see gimmal.node.transport for what a limit does
             (zmq.RECONNECT_IVL, 100),
             (zmq.RECONNECT_IVL_MAX, 5_000),
             (zmq.TCP_KEEPALIVE, 1),

@@ -337,23 +337,23 @@ def test_a_fork_may_use_its_parents_client(db: gimmal.Client, gimmal_prefix: str
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_fork_cannot_use_or_hurt_its_parents_async_client(gimmal_cluster: LocalCluster) -> None:
-    async def use() -> None:
-        async with gimmal_cluster.connect_async(timeout=LONG_S) as db:
+    async def connect() -> gimmal.AsyncClient:
+        return await gimmal_cluster.connect_async(timeout=LONG_S)
 
-            async def try_it() -> None:
-                with pytest.raises(ClientClosed, match="another event loop or process"):
-                    await db.get("a")
-                await db.close()
+    async def try_it(db: gimmal.AsyncClient) -> None:
+        with pytest.raises(ClientClosed, match="another event loop or process"):
+            await db.get("a")
+        await db.close()
 
-            def child() -> None:
-                asyncio.events._set_running_loop(None)
-                asyncio.run(try_it())
+    async def go_on(db: gimmal.AsyncClient) -> None:
+        for i in range(100):
+            await db.set(f"fork{i}", i)
+        await db.close()
 
-            assert in_child(child) == 0
-            for i in range(100):
-                await db.set(f"fork{i}", i)
-
-    asyncio.run(use())
+    with asyncio.Runner() as runner:
+        db = runner.run(connect())
+        assert in_child(lambda: asyncio.run(try_it(db))) == 0
+        runner.run(go_on(db))  # what its loop listens to, the child's loop shares with it
 
 
 # -- connecting ---------------------------------------------------------------------------------------------

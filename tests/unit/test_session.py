@@ -135,6 +135,18 @@ def test_what_has_moved_is_sent_again_after_one_look_at_the_table(world: World) 
     assert end.session.table == world.table
 
 
+def test_a_refusal_is_reason_enough_to_look_at_the_table(world: World) -> None:
+    end = world.connect()
+    world.fate = only_towards(Reply, DROP)
+    outcome = end.incr("key")
+    world.run(0.0)
+    reply = Reply(CLUSTER, 1, 0, 1, 0, (), (), ((outcome.call.first, int(Refusal.MOVED), "not mine"),))
+    end.session.receive(world.owner("key"), reply, world.now)
+    assert end.session.next_deadline() == world.now
+    world.run(0.0)
+    assert len(end.sent(FetchTable)) == 1
+
+
 def test_one_call_on_many_moved_partitions_is_sent_again_as_well(world: World) -> None:
     end = world.connect()
     mapping = {f"key{i}": i for i in range(1_000)}
