@@ -21,9 +21,11 @@ from typing import Any, Final, TypeVar
 from gimmal.client.calls import Call
 from gimmal.client.overview import Cluster, overview
 from gimmal.client.pump import Pump, no_table
-from gimmal.errors import ClientClosed
+from gimmal.errors import ClientClosed, LocalProtocolError, OperationTimeout
 
 T = TypeVar("T")
+
+_GRACE_S: Final = 0.5
 
 _ABANDONED: Final[list[object]] = []
 """Sockets inherited over a fork: they belong to the parent and must not even be closed here."""
@@ -35,18 +37,19 @@ class Exchange:
     def __init__(self, seeds: tuple[str, ...], network: str | None, timeout: float) -> None:
         self._pump = Pump(seeds, network)
         self.session = self._pump.session
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # it knows its owner; nobody takes it twice
         self._reader: Call[Any] | None = None  # the call whose thread reads for all
         self._last_thread = threading.get_ident()
+        self._sleeping_thread: int | None = None
         self._unsure: set[str] = set()  # nodes whose socket may hold frames that its descriptor will not announce
         self._sleeps_until = float("-inf")
         self._waiting: dict[Call[Any], threading.Lock] = {}  # in the order in which they began to wait
-        self._poll = select.poll()
+        self._poll: select.poll
         self._address_by_descriptor: dict[int, str] = {}
         self._poke_reader, self._poke_writer = os.pipe()
         os.set_blocking(self._poke_reader, False)
         os.set_blocking(self._poke_writer, False)
-        self._poll.register(self._poke_reader, select.POLLIN)
+        self._renew_poll()
         self._why_closed: str | None = None
         try:
             self._find_table(seeds, timeout)
@@ -78,15 +81,16 @@ class Exchange:
         """Start a call and return its outcome."""
         if not call.parts:
             return call.outcome()
-        thread = threading.get_ident()
-        is_alone, self._last_thread = self._last_thread == thread, thread
+        is_own = self._lock._is_owned()  # type: ignore[attr-defined] # as threading.Condition asks
+        if is_own or self._sleeping_thread == threading.get_ident():
+            raise LocalProtocolError(
+                "this client was called from within one of its own calls in the same thread, by a signal handler or a "
+                "destructor: use another client there"
+            )
         try:
             with self._lock:
-                waiter = self._start(call, timeout, is_alone=is_alone)
-            if waiter is not None:
-                waiter.acquire()  # until the reader has our answer, or leaves the reading to us
-            while self._reader is call and not call.is_done:
-                self._read_once(float("inf"))
+                waiter = self._start(call, timeout)
+            self._wait(call, waiter)
             if self._waiting or self._reader is call:
                 self._leave(call)
         except BaseException:  # a signal handler may raise anywhere
@@ -94,11 +98,16 @@ class Exchange:
             raise
         return call.outcome()
 
-    def _start(self, call: Call[Any], timeout: float, *, is_alone: bool) -> "threading.Lock | None":
+    def _start(self, call: Call[Any], timeout: float) -> "threading.Lock | None":
         """Send a call; return what to wait for, or None when its thread is now the reader or has its answer."""
         if self._why_closed is not None:
             raise ClientClosed(self._why_closed)
-        self.session.start(call, timeout, time.monotonic())
+        thread = threading.get_ident()
+        is_alone, self._last_thread = self._last_thread == thread, thread
+        now = time.monotonic()
+        if self.session.next_deadline() <= now:  # a thread that is always answered at once never sleeps to tick
+            self._release(self.session.tick(now))
+        self.session.start(call, timeout, now)
         sent_to = self._pump.flush()
         if self._reader is not None:
             waiter = self._waiting[call] = threading.Lock()
@@ -113,6 +122,29 @@ class Exchange:
             if call.is_done:
                 self._reader = None  # nobody waits: there was no reader to wait for
         return None
+
+    def _wait(self, call: Call[Any], waiter: "threading.Lock | None") -> None:
+        """Read, or wait for the reader, until a call is done.
+
+        The session ends every call at its deadline and the reader tells it. Should a signal handler have struck
+        the reader so that it cannot, the waiting thread takes the reading over a moment later.
+        """
+        take_over_at = call.deadline + _GRACE_S
+        while not call.is_done:
+            now = time.monotonic()
+            if now > take_over_at + _GRACE_S:
+                raise OperationTimeout(f"{call.name}: no answer in time", maybe_applied=call.is_write)
+            if self._reader is call:
+                self._read_once(take_over_at)
+            elif waiter is None or not waiter.acquire(timeout=max(0.0, take_over_at - now)):
+                with self._lock:
+                    if self._reader is None or waiter is not None:
+                        self._waiting.pop(call, None)
+                        self._reader = call
+                        self._renew_poll()
+                    elif not call.is_done:  # another thread reads now
+                        waiter = self._waiting[call] = threading.Lock()
+                        waiter.acquire()
 
     def _wait_briefly(self, addresses: list[str]) -> None:
         """Wait for answers with the lock held: only for a thread that has the client to itself."""
@@ -187,7 +219,11 @@ class Exchange:
         pause_ms = None
         if self._sleeps_until != float("inf"):
             pause_ms = max(0.0, (self._sleeps_until - time.monotonic()) * 1000 + 0.5)
-        events = self._poll.poll(pause_ms)
+        self._sleeping_thread = threading.get_ident()
+        try:
+            events = self._poll.poll(pause_ms)
+        finally:
+            self._sleeping_thread = None
         with self._lock:
             self._sleeps_until = float("-inf")
             if self._why_closed is not None:
@@ -235,6 +271,13 @@ class Exchange:
         for address, descriptor in opened.items():
             self._poll.register(descriptor, select.POLLIN)
             self._address_by_descriptor[descriptor] = address
+
+    def _renew_poll(self) -> None:
+        """Make a poll object that no other thread can still be sleeping on."""
+        self._poll = select.poll()
+        for descriptor in (self._poke_reader, *self._address_by_descriptor):
+            self._poll.register(descriptor, select.POLLIN)
+        self._unsure.update(self._address_by_descriptor.values())
 
     def _close_sockets(self) -> None:
         self._pump.close()
