@@ -150,7 +150,7 @@ class Pump:
             return [], False
         has_more = True
         try:
-            # One call, so that no frame is in nobody's hands if a signal handler raises.
+            # One call, so that no frame is in nobody's hands if a signal handler raises, but for an instant in pyzmq.
             self._received_by_address[address].extend(map(socket.recv, repeat(_NOBLOCK, _FRAMES_PER_LOOK)))
         except zmq.Again:
             has_more = False

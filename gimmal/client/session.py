@@ -112,6 +112,7 @@ class Session:
         """Take a call on; its operations leave with the next `drain`."""
         self._now = now
         first = call.first = self._next_number
+        self._next_number = first + len(call.parts)  # before they are used: an interrupt must not hand them out twice
         call.timeout = timeout
         call.deadline = now + timeout
         call.resend_at = _NEVER if call.is_write else now + _RESEND_READ_AFTER_S
@@ -127,7 +128,6 @@ class Session:
             if deadline > link.deadline:
                 link.deadline = deadline
             number += 1
-        self._next_number = number
 
     def has_in_flight(self) -> bool:
         """Say whether answers are on their way: whether anything under way is not just queued."""

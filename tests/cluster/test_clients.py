@@ -13,7 +13,7 @@ import pytest
 
 import gimmal
 from gimmal.client.inquiry import ask_status
-from gimmal.errors import ClientClosed, ConfigError, GimmalError, NoRoute
+from gimmal.errors import ClientClosed, ConfigError, GimmalError, NoRoute, OperationTimeout
 from gimmal.testing import LocalCluster
 from tests.cluster.waiting import wait_until
 
@@ -258,12 +258,17 @@ class Alarm(Exception):
 
 def test_a_signal_handler_that_raises_stops_no_other_thread(db: gimmal.Client, gimmal_prefix: str) -> None:
     is_over = threading.Event()
+    lost: list[OperationTimeout] = []
 
     def work(number: int) -> int:
         count = 0
         while not is_over.is_set():
             count += 1
-            assert db.incr(f"{gimmal_prefix}{number}") == count
+            try:
+                assert db.incr(f"{gimmal_prefix}{number}", timeout=2.0) == count
+            except OperationTimeout as error:  # struck inside pyzmq, which then loses the frame: rare, and it says so
+                lost.append(error)
+                count = db.get(f"{gimmal_prefix}{number}")
         return count
 
     def on_alarm(number: int, frame: object) -> None:
@@ -286,6 +291,8 @@ def test_a_signal_handler_that_raises_stops_no_other_thread(db: gimmal.Client, g
             interrupt_calls(500)
             is_over.set()
             assert all(other.result(LONG_S) > 100 for other in others)
+        assert len(lost) < 10  # of 500
+        assert all(error.maybe_applied for error in lost)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)

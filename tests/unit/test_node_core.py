@@ -493,11 +493,3 @@ def test_refuse_on_a_node_leaves_no_trace() -> None:
     assert (after["entries"], after["memory_bytes"], after["evicted"]) == (2, before["memory_bytes"], 0)
     ask(core, (commands.DELETE, b"a"))
     assert ask(core, set_(b"c")) == [True]
-
-
-def test_room_is_made_by_expiry() -> None:
-    core = new_core(MemoryLimits(max_entries=1))
-    ask(core, set_(b"a", ttl_ms=100))
-    assert ask(core, set_(b"b"), now=later(0.05)) == [Refusal.OUT_OF_MEMORY]
-    core.tick(later(0.1))
-    assert ask(core, set_(b"b"), now=later(0.1)) == [True]

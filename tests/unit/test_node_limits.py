@@ -4,12 +4,13 @@ import random
 
 import pytest
 
+from gimmal.leader.memory import MemoryLimits
 from gimmal.node.clients import Clients
 from gimmal.node.core import NodeCore
 from gimmal.types import Instant
 from gimmal.wire import commands, limits
 from gimmal.wire.messages import FetchTable, Refusal, Reply, TableRows
-from tests.unit.test_node_core import CLUSTER, START, answer, ask, new_core, request
+from tests.unit.test_node_core import CLUSTER, START, answer, ask, later, new_core, request, set_
 
 
 @pytest.fixture
@@ -58,3 +59,11 @@ def test_what_a_forgotten_client_left_unread_is_forgotten_too() -> None:
     clients.seen(b"new", Instant(1_000.0, 0))
     clients.on_reply(b"new", limits.UNREAD_SHARE_BYTES + 1)
     assert not clients.seen(b"new", Instant(1_000.0, 0)).is_overloaded
+
+
+def test_room_is_made_by_expiry() -> None:
+    core = new_core(MemoryLimits(max_entries=1))
+    ask(core, set_(b"a", ttl_ms=100))
+    assert ask(core, set_(b"b"), now=later(0.05)) == [Refusal.OUT_OF_MEMORY]
+    core.tick(later(0.1))
+    assert ask(core, set_(b"b"), now=later(0.1)) == [True]

@@ -257,6 +257,28 @@ def test_a_table_of_another_cluster_is_not_adopted(world: World) -> None:
     assert end.sent(FetchTable) == []
 
 
+def test_a_start_that_is_interrupted_does_not_mix_up_answers(world: World) -> None:
+    class Interrupt(Exception):
+        pass
+
+    class Struck(tuple[Any, ...]):
+        """Parts whose use a signal handler interrupts after the first."""
+
+        def __iter__(self) -> Any:
+            yield self[0]
+            raise Interrupt
+
+    end = world.connect()
+    call = world.commands.get_many(["key1", "key2"], "any")
+    call.parts = Struck(call.parts)
+    with pytest.raises(Interrupt):
+        end.session.start(call, 5.0, world.now)
+    end.outcomes[call] = Outcome(call, world.now)
+    outcomes = [end.incr(f"key{i}") for i in range(10)]
+    world.run(4.0)
+    assert [outcome.result() for outcome in outcomes] == [1] * 10
+
+
 def test_problems_are_counted_and_end_nothing(world: World) -> None:
     end = world.connect()
     outcome = end.incr("key")
