@@ -61,20 +61,23 @@ class Client:
         if self._pid == os.getpid():
             self._exchange.close("this client was closed: connect a new one")
 
-    def _current_exchange(self) -> Exchange:
+    def _current_exchange(self, timeout: float | None = None) -> Exchange:
         if self._is_closed:
             raise ClientClosed("this client was closed: connect a new one")
         pid = os.getpid()
         if self._pid != pid:
             with self._fork_locks.setdefault(pid, threading.Lock()):
                 if self._pid != pid:
-                    self._exchange = self._exchange.replacement_after_fork(self._seeds, self._network, self._timeout)
+                    self._exchange = self._exchange.replacement_after_fork(
+                        self._seeds, self._network, self._timeout if timeout is None else timeout
+                    )
                     self._pid = pid
         return self._exchange
 
     def _run(self, build: Callable[..., Call[T]], *arguments: Any, timeout: float | None) -> T:
         call = build(self._commands, *arguments)
-        return self._current_exchange().run(call, self._timeout if timeout is None else check_timeout(timeout))
+        timeout = self._timeout if timeout is None else check_timeout(timeout)
+        return self._current_exchange(timeout).run(call, timeout)
 
     # -- keys -------------------------------------------------------------------------------------------------
 
