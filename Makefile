@@ -10,7 +10,7 @@ SLOW_TESTS := $(wildcard tests/cluster/)
 FAST_TESTS := $(filter-out tests/cluster/ tests/docker/ tests/__pycache__/,$(wildcard tests/*/))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench placement clean
+.PHONY: help demo test check bench placement membership clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +36,9 @@ bench: $(VENV)/.bench ## gimmal against Redis on this machine (needs redis-serve
 
 placement: $(VENV)/.bench ## measure the placement of partitions and write its page
 	@$(BIN)/python -m benchmarks.placement --write $(ARGS)
+
+membership: $(VENV)/.bench ## simulate clusters of up to 1,000 nodes and write their page (an hour)
+	@$(BIN)/python -m benchmarks.membership --write $(ARGS)
 
 clean: ## remove .venv, caches and build products
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

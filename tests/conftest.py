@@ -1,9 +1,10 @@
-"""What every test shares: how Hypothesis draws, and how a failure of it is replayed.
+"""What every test shares: how Hypothesis draws, how a failure of it is replayed, and how transcripts are rewritten.
 
 Two profiles, chosen with `--hypothesis-profile`: `default` for every day, `thorough` for a long look. Neither
 has a deadline per example (a shared machine stalls now and then), and both print what reproduces a failure.
 """
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
@@ -15,3 +16,13 @@ settings.register_profile(
 )
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=5_000)
 settings.load_profile("default")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of this project's tests."""
+    parser.addoption("--tries", type=int, default=2, help="how often what chance decides is repeated")
+    parser.addoption(
+        "--rewrite",
+        action="store_true",
+        help="write what the commands of the transcripts give into tests/transcripts; then read the diff",
+    )

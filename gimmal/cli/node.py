@@ -4,61 +4,73 @@ All flags are text here: `gimmal.node.config` checks them, where they meet the e
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gimmal.cli.app import Json, app, print_json
 
+
+def _flag(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text)
+
+
 _ADDRESS = "HOST:PORT"
+_Address = Annotated[str | None, _flag(_ADDRESS, "What others are told, if it listens on another address.")]
+_Config = Annotated[Path | None, _flag("FILE", "A TOML file of settings.")]
+_Name = Annotated[str | None, _flag("NAME", "Its name in the cluster.  [default: node1]")]
+_Client = Annotated[str | None, _flag(_ADDRESS, "Where it listens for clients.  [default: 127.0.0.1:7700]")]
+_Peer = Annotated[str | None, _flag(_ADDRESS, "Where it listens for other nodes.  [default: 127.0.0.1:7701]")]
+_Pubsub = Annotated[str | None, _flag(_ADDRESS, "Where it listens for subscribers.  [default: 127.0.0.1:7702]")]
+_Networks = Annotated[
+    str | None, _flag("NAME=CLIENT/PUBSUB,...", "Its addresses in other networks, for clients there.")
+]
+_Bootstrap = Annotated[
+    bool | None,
+    typer.Option("--bootstrap", help="Found a cluster if there is none to join.  [default: if --join is not given]"),
+]
+_Expect = Annotated[str | None, _flag("NUMBER", "How many nodes found the cluster together.  [default: 1]")]
+_Join = Annotated[str | None, _flag(f"{_ADDRESS},...", "Peer addresses of nodes to found a cluster with or to join.")]
+_DataDir = Annotated[Path | None, _flag("DIRECTORY", "Where it keeps what it must not forget.  [default: nowhere]")]
+_Zone = Annotated[str | None, _flag("NAME", "What it shares a fate with, such as a rack.")]
+_Weight = Annotated[str | None, _flag("NUMBER", "Its share of the partitions.  [default: 1]")]
+_Partitions = Annotated[str | None, _flag("NUMBER", "Partitions of a new cluster: a power of two.  [default: 1024]")]
+_MaxEntries = Annotated[str | None, _flag("NUMBER", "How many keys it may hold.  [default: no limit]")]
+_MaxMemory = Annotated[str | None, _flag("BYTES", "How much it may hold, such as 512mb.  [default: no limit]")]
+_Policy = Annotated[str | None, _flag("refuse|lru", "At a limit: refuse writes, or evict.  [default: refuse]")]
+_LogLevel = Annotated[str | None, _flag("LEVEL", "debug, info, warning or error.  [default: info]")]
 
 
 @app.command()
 def node(
     context: typer.Context,
     *,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="A TOML file of settings.")] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Its name in the cluster.  [default: node1]")] = None,
-    client: Annotated[
-        str | None,
-        typer.Option(metavar=_ADDRESS, help="Where clients reach it.  [default: 127.0.0.1:7700]"),
-    ] = None,
-    peer: Annotated[
-        str | None,
-        typer.Option(metavar=_ADDRESS, help="Where other nodes reach it.  [default: 127.0.0.1:7701]"),
-    ] = None,
-    pubsub: Annotated[
-        str | None,
-        typer.Option(metavar=_ADDRESS, help="Where subscribers reach it.  [default: 127.0.0.1:7702]"),
-    ] = None,
-    zone: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What it shares a fate with, such as a rack.")
-    ] = None,
-    weight: Annotated[
-        str | None, typer.Option(metavar="NUMBER", help="Its share of the partitions.  [default: 1]")
-    ] = None,
-    partitions: Annotated[
-        str | None,
-        typer.Option(metavar="NUMBER", help="Partitions of a new cluster: a power of two.  [default: 1024]"),
-    ] = None,
-    max_entries: Annotated[
-        str | None, typer.Option(metavar="NUMBER", help="How many keys it may hold.  [default: no limit]")
-    ] = None,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(metavar="BYTES", help="How much it may hold, such as 512mb.  [default: no limit]"),
-    ] = None,
-    policy: Annotated[
-        str | None,
-        typer.Option(metavar="refuse|lru", help="At a limit: refuse writes, or evict.  [default: refuse]"),
-    ] = None,
-    log_level: Annotated[
-        str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error.  [default: info]")
-    ] = None,
-    static_cluster: Annotated[Path | None, typer.Option(hidden=True)] = None,
+    config: _Config = None,
+    name: _Name = None,
+    client: _Client = None,
+    peer: _Peer = None,
+    pubsub: _Pubsub = None,
+    advertise_client: _Address = None,
+    advertise_peer: _Address = None,
+    advertise_pubsub: _Address = None,
+    networks: _Networks = None,
+    bootstrap: _Bootstrap = None,
+    expect: _Expect = None,
+    join: _Join = None,
+    data_dir: _DataDir = None,
+    zone: _Zone = None,
+    weight: _Weight = None,
+    partitions: _Partitions = None,
+    max_entries: _MaxEntries = None,
+    max_memory: _MaxMemory = None,
+    policy: _Policy = None,
+    log_level: _LogLevel = None,
     as_json: Json = False,
 ) -> None:
     """Run a node until SIGTERM or Ctrl-C.
+
+    Alone it is a cluster of one. Three that found a cluster together each get --bootstrap --expect 3 and --join with
+    the peer addresses of all; one that comes later needs only --join.
 
     A setting comes from its flag, else from its environment variable (GIMMAL_MAX_ENTRIES for --max-entries),
     else from the file (--config or GIMMAL_CONFIG), else from its default.

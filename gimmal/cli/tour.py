@@ -43,6 +43,7 @@ class Tour:
             self._narrator.say(f"{name} serves clients on {address} (process {cluster.pids[name]})")
         facts = {name: _ask(cluster, name) for name in cluster.names}
         partitions = [f"{name} leads {fact['partitions_led']}" for name, fact in facts.items()]
+        self._narrator.say("they were started in no order, each with the addresses of all, and met by themselves")
         self._narrator.check(
             "each node answers under its name, and the three are one cluster",
             (list(cluster.names), list(cluster.names), len(self._client.cluster().partitions)),
@@ -53,6 +54,13 @@ class Tour:
             ),
         )
         self._narrator.say(f"of its 1,024 partitions, {', '.join(partitions)}")
+        roles = {name: fact["meta_role"] for name, fact in facts.items()}
+        leader = next((name for name, role in roles.items() if role == "leader"), "nobody")
+        self._narrator.check(
+            f"the three vote on who is there and who leads what; {leader} leads them",
+            ["leader", "voter", "voter"],
+            sorted(roles.values()),
+        )
 
     def keys_and_owners(self) -> None:
         """Set keys, read them, and look on which node they are."""
@@ -149,42 +157,59 @@ class Tour:
         self._narrator.bars(spread)
         check("the nodes hold exactly these shares", spread, _growth(before, self._facts("entries")))
 
-    def one_node_stopped(self) -> None:
-        """Stop a node: the others serve on, and its keys answer with a clear error."""
+    def one_node_killed(self) -> None:
+        """Kill the node that leads the meta group: another one leads, the dead one is fenced, the others serve on."""
         say, check, client = self._narrator.say, self._narrator.check, self._client
-        stopped = self._cluster.names[-1]
+        cluster, killed = self._cluster, self._leader()
         keys = [f"item:{number}" for number in range(_BATCH_KEYS)]
-        others = [key for key in keys if self._cluster.owner_of(key) != stopped]
-        lost = next(key for key in keys if self._cluster.owner_of(key) == stopped)
-        say(f"Each key of this cluster has one copy. Stopping {stopped} ...")
-        self._cluster.stop(stopped)
+        others = [key for key in keys if cluster.owner_of(key) != killed]
+        lost = next(key for key in keys if cluster.owner_of(key) == killed)
+        incarnation = _ask(cluster, killed)["incarnation"]
+        say(f"each key of this cluster has one copy. kill -9 {killed}, which leads the meta group ...")
+        cluster.kill(killed)
+        killed_at_s = time.monotonic()
         check(
             f"all {len(others):,} keys of the other nodes are still served",
             True,
             client.get_many(others) == {key: f"value {key.partition(':')[2]}" for key in others},
         )
-        errors: list[GimmalError] = []
-
-        def name_of_error(call: Callable[[], object]) -> str:
-            try:
-                return f"the answer {call()!r}"
-            except GimmalError as error:
-                errors.append(error)
-                return type(error).__name__
-
-        # Until the client has seen the connection end, a read is sent and its answer waited for in vain.
         self._narrator.check_becomes(
-            f"get {lost!r}, which was on {stopped}, is a NoRoute: nothing was done",
-            "NoRoute",
-            lambda: name_of_error(lambda: client.get(lost, timeout=1.0)),
-            timeout=10.0,
+            f"the others have chosen a new leader, and it has declared {killed} dead",
+            "fenced",
+            lambda: {node.name: node.state for node in client.cluster().nodes}[killed],
+            timeout=_MEET_TIMEOUT_S,
         )
-        say(f"the error: {errors[-1]}")
+        say(f"that took {time.monotonic() - killed_at_s:.2f} s; {self._leader()} leads the meta group now")
+        try:
+            answer: object = client.get(lost, timeout=1.0)
+        except GimmalError as error:
+            answer = type(error).__name__
+            say(f"the error: {error}")
+        check(f"get {lost!r}, which was on {killed}, is a NoRoute: nothing was done", "NoRoute", answer)
+        say(f"starting {killed} again ...")
+        cluster.start(killed)
+        cluster.wait_healthy()
         check(
-            f"set {lost!r} is a NoRoute as well",
-            "NoRoute",
-            name_of_error(lambda: client.set(lost, 0, timeout=1.0)),
+            f"{killed} is back, as a new incarnation: it was {incarnation}",
+            True,
+            _ask(cluster, killed)["incarnation"] > incarnation,
         )
+        self._narrator.check_becomes(
+            f"it leads its partitions again, empty: {lost!r} is gone, and can be set",
+            (None, True),
+            lambda: (client.get(lost), client.set(lost, "again")),
+            timeout=_MEET_TIMEOUT_S,
+        )
+
+    def _leader(self) -> str:
+        """Return the name of the node that leads the meta group, as soon as one says so."""
+        give_up_at_s = time.monotonic() + _MEET_TIMEOUT_S
+        while time.monotonic() < give_up_at_s:
+            for name in self._cluster.pids:
+                if _ask(self._cluster, name)["meta_role"] == "leader":
+                    return name
+            time.sleep(_LOOK_EVERY_S)
+        return "nobody"
 
     def _facts(self, name: str) -> dict[str, int]:
         """Return a counter of every running node."""

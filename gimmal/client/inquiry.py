@@ -10,6 +10,7 @@ import zmq
 from gimmal.errors import NoRoute, RemoteProtocolError
 from gimmal.wire import limits
 from gimmal.wire.codec import decode, encode
+from gimmal.wire.kinds import TO_CLIENTS
 from gimmal.wire.messages import FetchStatus, Status
 
 
@@ -30,7 +31,7 @@ def ask_status(address: str, timeout: float) -> dict[str, int | str]:
         socket.connect(f"tcp://{address}")
         socket.send(encode(FetchStatus(b"", 0, 0, 0)))
         while socket.poll(max(0, int((give_up_at - time.monotonic()) * 1000))):
-            message = decode(socket.recv())
+            message = decode(socket.recv(), TO_CLIENTS)
             if isinstance(message, Status):
                 return dict(message.facts)
             raise RemoteProtocolError(f"{address} answered a status question with {message}")

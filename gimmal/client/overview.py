@@ -2,19 +2,27 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Final
 
 from gimmal.client.session import Session
-from gimmal.cluster.table import Addresses
+from gimmal.cluster.table import ALIVE, Addresses
+
+VOTER: Final = "voter"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """One node. `state` is as the table has it ("alive", "fenced"), or "unreachable" from this client."""
+    """One node.
+
+    `state` is as the table has it ("alive", "fenced"), or "unreachable" if this client does not reach a node that is
+    alive. `role` is "voter" if it votes in the meta group, which decides about the table, else empty.
+    """
 
     name: str
     addresses: dict[str, Addresses]
     state: str
     incarnation: int
+    role: str
     zone: str
     weight: int
     partitions_led: int
@@ -32,10 +40,15 @@ class PartitionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster at one version of its table; `id` is 32 hex digits, `partitions` are in the order of their numbers."""
+    """A cluster at one version of its table.
+
+    `id` is 32 hex digits, `voters` are the names of the nodes that vote in the meta group, and `partitions` are in the
+    order of their numbers.
+    """
 
     id: str
     table_version: int
+    voters: tuple[str, ...]
     nodes: tuple[NodeInfo, ...]
     partitions: tuple[PartitionInfo, ...]
 
@@ -49,12 +62,14 @@ def overview(session: Session) -> Cluster:
     return Cluster(
         id=table.cluster.hex(),
         table_version=table.version,
+        voters=tuple(voter.rpartition("/")[0] for voter in table.voters),
         nodes=tuple(
             NodeInfo(
                 name=row.name,
                 addresses=dict(row.networks),
-                state=row.status if session.is_reachable(row) else "unreachable",
+                state="unreachable" if row.status == ALIVE and not session.is_reachable(row) else row.status,
                 incarnation=row.incarnation,
+                role=VOTER if row.voter in table.voters else "",
                 zone=row.zone,
                 weight=row.weight,
                 partitions_led=led[row.name],

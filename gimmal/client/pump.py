@@ -20,6 +20,7 @@ from gimmal.client.session import Session
 from gimmal.errors import InvalidArgument, NoRoute, RemoteProtocolError
 from gimmal.wire import limits
 from gimmal.wire.codec import decode, frames
+from gimmal.wire.kinds import TO_CLIENTS
 
 logger = logging.getLogger("gimmal.client")
 
@@ -177,7 +178,7 @@ class Pump:
         received = self._received_by_address[address]
         while received:
             try:
-                finished += self.session.receive(address, decode(received[0]), now)
+                finished += self.session.receive(address, decode(received[0], TO_CLIENTS), now)
             except RemoteProtocolError as error:
                 self._complain(address, error, now)
             received.popleft()
@@ -237,6 +238,8 @@ def check_timeout(timeout: float) -> float:
 
 def no_table(session: Session, seeds: tuple[str, ...], timeout: float) -> NoRoute:
     """Return the error of a client that found no cluster."""
+    if session.why_not_ready:
+        return NoRoute(f"no cluster table from {', '.join(seeds)} within {timeout:g} s: {session.why_not_ready}")
     reached = [address for address, link in session.links.items() if link.is_ready]
     who = f"{', '.join(reached)} took the question but did not answer" if reached else "none accepts connections"
     return NoRoute(

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from gimmal.cluster.table import Table
+from gimmal.cluster.table import ALIVE, Table
 from gimmal.errors import ConfigError
 from gimmal.types import Operation
 
@@ -62,9 +62,9 @@ class Routes:
         links = {address: self.links.get(address) or Link(address) for address in self._seeds}
         link_by_name: dict[str | None, Link] = {}
         self._node_name_by_address = {}
-        for row in table.nodes:
+        for row in sorted(table.nodes, key=lambda row: row.status == ALIVE):  # the living have their addresses last
             addresses = row.addresses(self._network)
-            if addresses is None:
+            if addresses is None or (row.status != ALIVE and addresses.client not in self.links):
                 continue
             address = addresses.client
             link = links.get(address) or self.links.get(address) or Link(address)

@@ -9,9 +9,10 @@ again when its answer takes too long.
 Coalescing needs no timer: operations collect in the queues until the shell calls `drain`, once per loop turn,
 and leave as one `Request` per node.
 
-The table is fetched once when a refusal or any reply's header tells of a newer one, after a short random wait
-so that a thousand clients do not ask in the same millisecond. Operations that wait for a leader or for its
-connection hear from nobody; as long as there are some, the table is asked for every now and then.
+A newer table is looked for when a refusal or any reply's header tells of one; `gimmal.client.table_search` decides
+when and where. Operations that wait for a leader or for its connection hear from nobody; as long as there are some,
+the table is asked for every now and then. What arrives says what is new since the table at hand; if it does not fit,
+the whole table is fetched.
 
 The time of all methods is a monotonic clock in seconds.
 """
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gimmal.client.calls import Call
 from gimmal.client.routing import NOWHERE, Link, Routes
+from gimmal.client.table_search import TableSearch
 from gimmal.cluster.table import NodeRow, Table
 from gimmal.errors import (
     ClientClosed,
@@ -40,6 +42,7 @@ from gimmal.errors import (
 from gimmal.types import Operation
 from gimmal.wire import limits
 from gimmal.wire.messages import (
+    Fault,
     FetchTable,
     Message,
     Problem,
@@ -57,8 +60,6 @@ ATTEMPTS_MAX: Final = 10
 _BACKOFF_FIRST_S: Final = 0.01
 _BACKOFF_MAX_S: Final = 1.0
 _RESEND_READ_AFTER_S: Final = 1.0
-_TABLE_JITTER_S: Final = 0.05
-_TABLE_PATIENCE_S: Final = 0.3
 _STUCK_AFTER_S: Final = 0.3
 _NEVER: Final = float("inf")
 
@@ -77,6 +78,7 @@ class Session:
 
     def __init__(self, seeds: "Iterable[str]", network: str | None, dice: "Random", now: float) -> None:
         self.table: Table | None = None
+        self.why_not_ready = ""  # what a node without a cluster said last, until there is a newer table
         self.counters: Counter[str] = Counter()
         self._routes = Routes(seeds, network)
         self._dice = dice
@@ -87,10 +89,9 @@ class Session:
         self._refused: dict[int, tuple[int, Unavailable]] = {}  # number -> (how often, why the last time)
         self._not_in_flight: set[int] = set()  # of those that a node was asked for: in a queue or in `_later` again
         self._look_at = _NEVER  # no deadline of a call is earlier
-        self._fetch_at = now
+        self._search = TableSearch(dice, now)
         self._stuck_at = _NEVER  # when to ask for the table because of operations that cannot leave
-        self._version_wanted = 1
-        self._asked = NOWHERE
+        self._needs_whole_table = False
         self._outbox: list[tuple[str, Message]] = []
 
     @property
@@ -187,8 +188,7 @@ class Session:
         link = self._routes.links.get(address)
         if link is not None:
             link.is_ready = True
-            if self._asked == NOWHERE:  # nobody could be asked for a table until now
-                self._fetch_at = self._now
+            self._search.on_ready(self._now)
 
     def on_unready(self, address: str) -> None:
         """Learn that a socket takes no messages."""
@@ -205,7 +205,7 @@ class Session:
             for operation in message.operations:
                 self._requeue(operation[0])
         elif isinstance(message, FetchTable):
-            self._fetch_at = min(self._fetch_at, self._now + _TABLE_JITTER_S)
+            self._search.on_blocked(address, self._now)
 
     # -- in ---------------------------------------------------------------------------------------------------
 
@@ -217,15 +217,17 @@ class Session:
         if kind is Reply:
             finished = self._on_reply(address, message)  # type: ignore[arg-type]
         elif kind is TableRows:
-            self._on_table_rows(message)  # type: ignore[arg-type]
+            self._on_table_rows(address, message)  # type: ignore[arg-type]
         elif kind is Problem:
-            self.counters["problems"] += 1
+            self._on_problem(address, message)  # type: ignore[arg-type]
+        table = self.table
         if (
-            self.table is not None
-            and message.table_version > self.table.version
-            and message.cluster == self.table.cluster
+            table is not None
+            and message.table_version > table.version
+            and message.cluster == table.cluster
+            and address in self._routes.links
         ):
-            self._want_table(message.table_version, self._dice.uniform(0, _TABLE_JITTER_S))
+            self._search.on_told(address, message.table_version, now)
         return finished
 
     def _on_reply(self, address: str, reply: Reply) -> list[Call[Any]]:
@@ -257,7 +259,7 @@ class Session:
             self.counters["redirects"] += 1
             link, _ = self._routes.by_partition[call.parts[number - call.first][0]]
             if link.address == address:  # else a newer table has already shown another way
-                self._want_table(self._version_wanted, 0.0)
+                self._search.want(self._now)
             error: Unavailable = NoRoute(f"{self._what(call, number)}: {text}")
         else:
             self.counters["overloaded"] += 1
@@ -274,44 +276,53 @@ class Session:
 
     # -- the table --------------------------------------------------------------------------------------------
 
-    def _want_table(self, version: int, pause: float) -> None:
-        if version > self._version_wanted or self._fetch_at == _NEVER:
-            self._version_wanted = max(version, self._version_wanted)
-            self._fetch_at = min(self._fetch_at, self._now + pause)
+    def _on_table_rows(self, address: str, message: TableRows) -> None:
+        tree, table = message.table, self.table
+        if tree is not None and (table is None or message.cluster == table.cluster):
+            try:
+                newest = table.updated(tree) if table is not None else Table.from_wire(tree)
+            except RemoteProtocolError:
+                self._needs_whole_table = True
+                self._search.on_misfit(address, self._now)
+                raise
+            if newest is not table:
+                self._adopt(newest)
+        self._search.on_answer(address, self.table.version if self.table is not None else 0, self._now)
 
-    def _on_table_rows(self, message: TableRows) -> None:
-        if message.table is not None:
-            table = Table.from_wire(message.table)
-            if self.table is None or (table.cluster == self.table.cluster and table.version > self.table.version):
-                queued = self._routes.adopt(table)
-                self.table = table
-                for operation in queued:
-                    self._requeue(operation[0])
-                later, self._later = self._later, []
-                for _, number in later:
-                    self._requeue(number)
-        if self.table is not None and self.table.version >= self._version_wanted:
-            self._fetch_at = _NEVER
+    def _adopt(self, table: Table) -> None:
+        """Go over to a newer table; what is not in flight is routed anew."""
+        queued = self._routes.adopt(table)
+        self.table = table
+        self.why_not_ready = ""
+        self._needs_whole_table = False
+        self._search.keep_only(self._routes.links.keys())
+        for operation in queued:
+            self._requeue(operation[0])
+        later, self._later = self._later, []
+        for _, number in later:
+            self._requeue(number)
+
+    def _on_problem(self, address: str, problem: Problem) -> None:
+        if problem.fault != Fault.NOT_READY:
+            self.counters["problems"] += 1
+            return
+        self.why_not_ready = problem.text
+        self._search.on_answer(address, self.table.version if self.table is not None else 0, self._now)
 
     def _fetch_table(self, now: float) -> None:
-        """Ask one node that can be reached, another one than last time if there is."""
-        ready = [link for link in self._routes.links.values() if link.is_ready]
-        others = [link for link in ready if link.address != self._asked] or ready
-        if not others:
-            self._asked = NOWHERE
-            self._fetch_at = now + _TABLE_PATIENCE_S
-            return
-        link = self._dice.choice(others)
-        self._asked = link.address
-        self._outbox.append((link.address, FetchTable(*self._header(link))))
-        self._fetch_at = now + _TABLE_PATIENCE_S
+        """Ask a node that can be reached for what is new, or for everything."""
+        address = self._search.choose([link.address for link in self._routes.links.values() if link.is_ready], now)
+        if address is not None:
+            cluster, source, destination, version = self._header(self._routes.links[address])
+            version = 0 if self._needs_whole_table else version
+            self._outbox.append((address, FetchTable(cluster, source, destination, version)))
 
     # -- time -------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
         """Return when to call `tick` next; infinity when nothing waits for time."""
         later = self._later[0][0] if self._later else _NEVER
-        return min(self._look_at, self._fetch_at, self._stuck_at, later)
+        return min(self._look_at, self._search.at, self._stuck_at, later)
 
     def tick(self, now: float) -> list[Call[Any]]:
         """Do what time asks for; return the calls whose time is up."""
@@ -321,8 +332,8 @@ class Session:
         if self._stuck_at <= now:
             self._stuck_at = _NEVER
             if self._is_stuck():
-                self._want_table(self._version_wanted, 0.0)
-        if self._fetch_at <= now:
+                self._search.want(now)
+        if self._search.at <= now:
             self._fetch_table(now)
         return self._look_for_late_calls(now) if self._look_at <= now else []
 
@@ -366,9 +377,13 @@ class Session:
         if is_waiting and why is not None:
             return why
         if unsent is not None:
+            before = why or self.why_not_ready
+            after = f" (before that: {before})" if before else ""
+            if unsent.address == NOWHERE:
+                return NoRoute(f"{what}, so nothing was sent; ask again when somebody leads it{after}")
             return NoRoute(
                 f"{what}: {self._routes.who(unsent.address)} could not be reached, so nothing was sent; "
-                f"check that it runs, then ask again{f' (before that: {why})' if why else ''}"
+                f"check that it runs, then ask again{after}"
             )
         if call.is_write:
             return OperationTimeout(

@@ -27,6 +27,11 @@ class Expiry:
     def __len__(self) -> int:
         return len(self._heap)
 
+    def on_led(self, partition: int) -> None:
+        """Look after a partition whose state is there already: it is led again."""
+        for key, at_ms in self._led[partition].expires_at_ms.items():
+            heapq.heappush(self._heap, (at_ms, partition, key))
+
     def on_committed(self, partition: int, command: Command) -> None:
         """Note the expiry that a committed write gave to its keys."""
         code = command[0]

@@ -61,6 +61,13 @@ class Memory:
             if key in order:
                 order.move_to_end(key)
 
+    def on_led(self, partition: int) -> None:
+        """Take up a partition whose state is there already, in the order of its writes: who read what is not known."""
+        if self.tracks_use:
+            records = self._led[partition].records
+            for key in sorted(records, key=lambda key: version_of(records[key])):
+                self._partition_by_use[key] = partition
+
     def on_committed(self, partition: int, command: Command) -> None:
         """Note what a committed write used, made or removed."""
         order, records = self._partition_by_use, self._led[partition].records
@@ -78,7 +85,8 @@ class Memory:
         """
         while self._is_over() and self._partition_by_use:
             key, partition = self._partition_by_use.popitem(last=False)
-            record = self._led[partition].records.get(key)
+            keys = self._led.get(partition)  # it may not be led any more
+            record = keys.records.get(key) if keys is not None else None
             if record is not None:
                 yield partition, (commands.EVICT, key, version_of(record))
 

@@ -1,6 +1,8 @@
 """A node's settings: flags, then `GIMMAL_*` environment variables, then a TOML file, then defaults.
 
-One frozen value, checked when it is made; every error names the setting, where it came from and what would do.
+One frozen value, checked when it is made; every error names the setting, where it came from and what would do. What
+the settings say together is checked too: a node that others cannot reach, or that can neither found nor join a
+cluster, does not start.
 """
 
 import os
@@ -11,12 +13,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from gimmal.cluster.table import Addresses
 from gimmal.errors import ConfigError
 from gimmal.hashing import WEIGHT_MAX, check_partitions
 from gimmal.leader.memory import MemoryLimits
+from gimmal.node.settings import NodeSettings
+from gimmal.wire import limits
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 POLICIES: Final = ("refuse", "lru")
+DEFAULT_NETWORK: Final = "default"
+_WILDCARDS: Final = ("0.0.0.0", "*", "[::]")  # noqa: S104 - these are what is looked for
 _NOT_SETTINGS: Final = ("config", "seeds")
 """What the environment may hold for the `gimmal` command: where this file is, and whom clients ask."""
 _KUBERNETES: Final = re.compile(
@@ -24,6 +31,16 @@ _KUBERNETES: Final = re.compile(
 )
 """What Kubernetes puts into every container beside a Service named `gimmal`, such as `GIMMAL_SERVICE_HOST` and
 `GIMMAL_PORT_7700_TCP_ADDR`. Nobody meant them as settings, and none is called so: a node ignores them."""
+_FLAGS: Final = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
 _UNITS: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
 
@@ -31,14 +48,29 @@ _UNITS: Final = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 class NodeConfig:
     """How one node is to run.
 
-    `client` is the `host:port` to listen on. `max_entries` and `max_memory` (bytes, or text such as `512mb`)
-    bound what the node holds, and `policy` says what happens there: `refuse` writes, or evict by `lru`.
+    `client`, `peer` and `pubsub` are each the `host:port` to listen on, and `advertise_...` the one that others are
+    told, where it is another. `networks` are further names and addresses of the same node, for clients elsewhere.
+
+    A node founds a cluster with `bootstrap`, as soon as `expect` nodes (1 by default) have met, or joins the one that
+    a node at a `join` address (a peer address) belongs to; with both, whatever comes first. It may found one if nothing
+    is said of either: then it is a cluster by itself.
+
+    `max_entries` and `max_memory` (bytes, or text such as `512mb`) bound what the node holds, and `policy` says what
+    happens there: `refuse` writes, or evict by `lru`. Without a `data_dir` a node forgets everything when it ends.
     """
 
     name: str = "node1"
     client: str = "127.0.0.1:7700"
     peer: str = "127.0.0.1:7701"
     pubsub: str = "127.0.0.1:7702"
+    advertise_client: str | None = None
+    advertise_peer: str | None = None
+    advertise_pubsub: str | None = None
+    networks: tuple[tuple[str, Addresses], ...] = ()
+    bootstrap: bool | None = None
+    expect: int | None = None
+    join: tuple[str, ...] = ()
+    data_dir: Path | None = None
     zone: str = ""
     weight: int = 1
     partitions: int = 1024
@@ -46,7 +78,45 @@ class NodeConfig:
     max_memory: int | None = None
     policy: str = "refuse"
     log_level: str = "info"
-    static_cluster: Path | None = None
+
+    def __post_init__(self) -> None:
+        for setting in ("client", "peer", "pubsub"):
+            host = getattr(self, setting).rpartition(":")[0]
+            if host in _WILDCARDS and getattr(self, f"advertise_{setting}") is None:
+                raise ConfigError(
+                    f"setting {setting!r} is {getattr(self, setting)}: the node would listen everywhere, and nobody "
+                    f"could be told where it is. Set 'advertise_{setting}' to the address at which others reach it"
+                )
+        listening = (self.client, self.peer, self.pubsub)
+        if len(set(listening)) != len(listening):
+            raise ConfigError(
+                f"settings 'client', 'peer' and 'pubsub' are {', '.join(listening)}: each needs an address of its own"
+            )
+        if self.bootstrap is False and not self.join:
+            raise ConfigError("setting 'bootstrap' is false and 'join' names no node: set one of them")
+        if self.expect is not None and not self.bootstrap:
+            raise ConfigError(
+                f"setting 'expect' is {self.expect}, but only a node that is told to found a cluster waits for others "
+                "to found it with: set 'bootstrap' too"
+            )
+
+    def settings(self, uuid: bytes) -> NodeSettings:
+        """Return what the core of the node is told; `uuid` (16 bytes) names this start of it."""
+        addresses = Addresses(self.advertise_client or self.client, self.advertise_pubsub or self.pubsub)
+        may_found = not self.join if self.bootstrap is None else self.bootstrap
+        return NodeSettings(
+            name=self.name,
+            uuid=uuid,
+            peer=self.advertise_peer or self.peer,
+            networks=((DEFAULT_NETWORK, addresses), *self.networks),
+            zone=self.zone,
+            weight=self.weight,
+            seeds=self.join,
+            expect=(self.expect or 1) if may_found else 0,
+            partitions=self.partitions,
+            memory_limits=self.memory_limits,
+            is_durable=self.data_dir is not None,
+        )
 
     @property
     def memory_limits(self) -> MemoryLimits:
@@ -128,10 +198,50 @@ def _parse_weight(value: Any) -> int:
     return weight
 
 
-def _parse_file(value: Any) -> Path:
-    if not str(value):
-        raise ValueError("expected the name of a file")
+def _parse_addresses(value: Any) -> tuple[str, ...]:
+    """None at all is an error: a node whose list of others came out empty would found a cluster by itself."""
+    texts = value if isinstance(value, list) else str(value).split(",")
+    if not texts:
+        raise ValueError("expected one address or more")
+    return tuple(dict.fromkeys(parse_address(text.strip() if isinstance(text, str) else text) for text in texts))
+
+
+def _parse_flag(value: Any) -> bool:
+    flag = value if isinstance(value, bool) else _FLAGS.get(str(value).lower())
+    if flag is None:
+        raise ValueError("expected true or false")
+    return flag
+
+
+def _parse_directory(value: Any) -> Path:
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise ValueError("expected the name of a directory")
     return Path(value)
+
+
+def _parse_networks(value: Any) -> tuple[tuple[str, Addresses], ...]:
+    """Read `lan=10.0.0.5:7700/10.0.0.5:7702,host=...`, or tables with `client` and `pubsub` as TOML has them."""
+    if isinstance(value, dict):
+        if not all(isinstance(ends, dict) and ends.keys() == {"client", "pubsub"} for ends in value.values()):
+            raise ValueError("each network has the addresses 'client' and 'pubsub'")
+        given = [(name, ends["client"], ends["pubsub"]) for name, ends in value.items()]
+    else:
+        given = []
+        for part in str(value).split(","):
+            name, is_named, ends = part.partition("=")
+            client, is_pair, pubsub = ends.partition("/")
+            if not (is_named and is_pair):
+                raise ValueError("a network is NAME=CLIENT/PUBSUB, such as lan=10.0.0.5:7700/10.0.0.5:7702")
+            given.append((name.strip(), client.strip(), pubsub.strip()))
+    networks = tuple(
+        (_parse_name(name), Addresses(parse_address(client), parse_address(pubsub))) for name, client, pubsub in given
+    )
+    names = [name for name, _ in networks]
+    if len({*names, DEFAULT_NETWORK}) <= len(names):
+        raise ValueError(f"each network has a name of its own, and {DEFAULT_NETWORK!r} is taken")
+    if len(names) >= limits.NETWORKS_MAX:
+        raise ValueError(f"a node has fewer than {limits.NETWORKS_MAX} networks")
+    return networks
 
 
 def _parse_bytes(value: Any) -> int:
@@ -155,6 +265,14 @@ _PARSERS: Final[dict[str, Any]] = {
     "client": parse_address,
     "peer": parse_address,
     "pubsub": parse_address,
+    "advertise_client": parse_address,
+    "advertise_peer": parse_address,
+    "advertise_pubsub": parse_address,
+    "networks": _parse_networks,
+    "bootstrap": _parse_flag,
+    "expect": _parse_count,
+    "join": _parse_addresses,
+    "data_dir": _parse_directory,
     "zone": _parse_zone,
     "weight": _parse_weight,
     "partitions": lambda value: check_partitions(_parse_count(value)),
@@ -162,5 +280,4 @@ _PARSERS: Final[dict[str, Any]] = {
     "max_memory": _parse_bytes,
     "policy": _one_of(*POLICIES),
     "log_level": _one_of(*LOG_LEVELS),
-    "static_cluster": _parse_file,
 }

@@ -1,31 +1,39 @@
-"""How a node process starts: settings to table, table to server, server to its end."""
+"""How a node process starts: settings, the journal in its data directory, the core, the server, and its end."""
 
 import asyncio
 import gc
 import logging
+import resource
 import secrets
+from random import SystemRandom
+from typing import Final
 
-from gimmal.cluster.static import StaticNode, load_static_table, static_table
-from gimmal.cluster.table import Table
+from gimmal.cluster.raft import read_journal
 from gimmal.errors import ConfigError
 from gimmal.node.config import NodeConfig
-from gimmal.node.server import Server
+from gimmal.node.core import NodeCore
+from gimmal.node.journal_file import JournalFile
+from gimmal.node.server import Server, read_clocks
 
 logger = logging.getLogger("gimmal.node")
+
+_DESCRIPTORS: Final = 65_536
+"""Each client takes one and each link to another node about five; what systems give by default is 1,024."""
 
 
 def run_node(config: NodeConfig) -> None:
     """Run a node until SIGTERM or SIGINT.
 
     Raises:
-        ConfigError: the settings do not make a node, or an address is taken.
+        ConfigError: an address or the data directory is taken, or the directory holds what is of no use.
+        JournalError: the data directory did not keep what it was given.
     """
     logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    table = load_static_table(config.static_cluster) if config.static_cluster else _table_of_one(config)
-    row = table.node(config.name)
-    if row is None:
-        raise ConfigError(f"{config.static_cluster} lists no node named {config.name!r}")
-    server = Server(config.name, row.networks[0][1].client, table, config.memory_limits)
+    _raise_descriptor_limit()
+    journal = JournalFile(config.data_dir) if config.data_dir is not None else None
+    content = _content_of(journal, config.name) if journal is not None else b""
+    core = NodeCore(config.settings(secrets.token_bytes(16)), content, SystemRandom(), read_clocks())
+    server = Server(core, config.client, config.peer, journal)
     # Requests make no cycles, and a full collection over a million keys stalls for longer than a lease may.
     gc.collect()
     gc.freeze()
@@ -33,10 +41,28 @@ def run_node(config: NodeConfig) -> None:
     asyncio.run(server.run())
 
 
-def _table_of_one(config: NodeConfig) -> Table:
-    """Return the table of a cluster founded by one node for itself alone."""
-    node = StaticNode(config.name, config.client, config.peer, config.pubsub, config.zone, config.weight)
-    try:
-        return static_table(secrets.token_bytes(16), [node], config.partitions)
-    except ValueError as reason:
-        raise ConfigError(f"these settings make no cluster: {reason}") from None
+def _content_of(journal: JournalFile, name: str) -> bytes:
+    """Return what a journal holds, without the torn end of it that a crash may have left."""
+    content = journal.read()
+    found = read_journal(content)
+    owner = found.identity.voter.rpartition("/")[0] if found.identity is not None else name
+    if owner != name:
+        raise ConfigError(
+            f"the data directory {journal.directory} is that of node {owner}, and this is {name}: give it the name "
+            "with --name, or a directory of its own with --data-dir"
+        )
+    if found.length < len(content):
+        logger.warning(
+            "the journal in %s ends in %d bytes of an unfinished record, as a crash leaves them: they are cut off",
+            journal.directory,
+            len(content) - found.length,
+        )
+        journal.truncate(found.length)
+    return content[: found.length]
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

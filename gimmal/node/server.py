@@ -1,30 +1,39 @@
 """The shell of a node: one asyncio loop that feeds the core and carries out what it asks for.
 
-A turn: drain the socket, read the clocks (after the drain: what is handled now was there by then), let the core
-receive each message, tick, drain, send, and arm one timer for the core's next deadline. Nothing waits inside.
+A turn: drain the socket that has something, read the clocks (after the drain: what is handled now was there by then),
+let the core receive each message, tick, save what the core has to save, and only then send what it has to say. So
+nothing leaves before that for which it answers is on the disk. Then one timer for the core's next deadline is armed.
+Nothing waits inside, but for the disk.
 """
 
 import asyncio
 import logging
 import signal
 import time
-from random import SystemRandom
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import zmq
 
-from gimmal.cluster.table import Table
-from gimmal.errors import ConfigError, RemoteProtocolError
-from gimmal.leader.memory import MemoryLimits
+from gimmal.errors import ConfigError, GimmalError, RemoteProtocolError
 from gimmal.node.core import NodeCore
-from gimmal.node.transport import ClientSocket
+from gimmal.node.journal_file import JournalFile
+from gimmal.node.peer_transport import PeerLinks
+from gimmal.node.transport import ClientSocket, ListeningSocket
 from gimmal.types import Instant
-from gimmal.wire.codec import FOR_NODES, decode, frames
+from gimmal.wire.codec import decode, frames
+from gimmal.wire.kinds import FROM_CLIENTS, FROM_NODES
+from gimmal.wire.peer_messages import PeerMessage
 
 logger = logging.getLogger("gimmal.node")
 
 _SAFETY_TICK_S: Final = 0.1
+_COMPLAIN_EVERY_S: Final = 60.0
+_SAVES_PER_TURN_MAX: Final = 1_000
+_NEVER: Final = float("inf")
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+_Socket = TypeVar("_Socket", bound=ListeningSocket)
 
 
 def read_clocks() -> Instant:
@@ -33,28 +42,44 @@ def read_clocks() -> Instant:
 
 
 class Server:
-    """One running node. `run` returns after SIGTERM, SIGINT or `stop`."""
+    """One running node that listens for clients and for other nodes. `run` returns after SIGTERM, SIGINT or `stop`.
 
-    def __init__(self, name: str, address: str, table: Table, memory_limits: MemoryLimits) -> None:
-        self._name = name
-        self._address = address
-        self._core = NodeCore(name, table, memory_limits, SystemRandom(), read_clocks())
+    Without a `journal` nothing is saved.
+
+    Raises:
+        ConfigError: an address cannot be listened on.
+    """
+
+    def __init__(self, core: NodeCore, client: str, peer: str, journal: JournalFile | None) -> None:
+        self._core = core
+        self._journal = journal
+        self._addresses = client, peer
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
-            self._socket = ClientSocket(self._context, address)
-        except zmq.ZMQError as error:
+            self._clients = self._listen(ClientSocket, client, "--client")
+            self._nodes = self._listen(ListeningSocket, peer, "--peer")
+        except ConfigError:
             self._context.destroy(linger=0)
-            raise ConfigError(
-                f"node {name} cannot listen on {address}: {error.strerror}. "
-                f"{'Is another node running there? ' if error.errno == zmq.EADDRINUSE else ''}"
-                "Give it another address with --client"
-            ) from None
+            raise
+        self._links = PeerLinks(self._context, self._on_refused)
         self._loop: asyncio.AbstractEventLoop
         self._stopped: asyncio.Event
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at_s: float | None = None
+        self._timer_at_s = _NEVER
         self._broken_by: BaseException | None = None
+        self._bad_node_frames = 0
+        self._complains_at_s = 0.0
         self.missed_signals = 0
+
+    def _listen(self, kind: type[_Socket], address: str, flag: str) -> _Socket:
+        try:
+            return kind(self._context, address)
+        except zmq.ZMQError as error:
+            raise ConfigError(
+                f"node {self._core.name} cannot listen on {address}: {error.strerror}. "
+                f"{'Is another node running there? ' if error.errno == zmq.EADDRINUSE else ''}"
+                f"Give it another address with {flag}"
+            ) from None
 
     async def run(self) -> None:
         """Serve until told to stop."""
@@ -63,59 +88,117 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self.stop, signal.Signals(number).name)
         self._loop.set_exception_handler(self._on_broken)
-        descriptor = self._socket.fileno()
-        self._loop.add_reader(descriptor, self._turn)
-        self._loop.call_soon(self._turn)
+        readers = ((self._clients, self._on_clients), (self._nodes, self._on_nodes))
+        for socket, handler in readers:
+            self._loop.add_reader(socket.fileno(), handler)
+            self._loop.call_soon(handler)
         safety = self._loop.call_later(_SAFETY_TICK_S, self._look_for_missed_signals)
-        logger.info("node %s serves clients on %s", self._name, self._address)
+        logger.info("node %s serves clients on %s and other nodes on %s", self._core.name, *self._addresses)
         try:
             await self._stopped.wait()
         finally:
-            self._loop.remove_reader(descriptor)
+            for socket, _ in readers:
+                self._loop.remove_reader(socket.fileno())
+                socket.close()
             for timer in (safety, self._timer):
                 if timer is not None:
                     timer.cancel()
-            self._socket.close()
+            self._links.close()
             self._context.term()
+            if self._journal is not None:
+                self._journal.close()
         if self._broken_by is not None:
             raise self._broken_by
-        logger.info("node %s has stopped", self._name)
+        logger.info("node %s has stopped", self._core.name)
 
     def _on_broken(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Stop at an error nobody foresaw: a node whose state may be wrong must not go on serving it."""
-        self._broken_by = context.get("exception") or RuntimeError(context["message"])
-        self.stop(f"internal error: {self._broken_by!r}")
+        error = self._broken_by = context.get("exception") or RuntimeError(context["message"])
+        self.stop(str(error) if isinstance(error, GimmalError) else f"internal error: {error!r}")
 
     def stop(self, cause: str = "stop()") -> None:
         """End `run` after the current turn."""
-        logger.info("node %s is stopping: %s", self._name, cause)
+        logger.info("node %s is stopping: %s", self._core.name, cause)
         self._stopped.set()
 
-    def _turn(self) -> None:
+    # -- turns ------------------------------------------------------------------------------------------------
+
+    def _on_clients(self) -> None:
         if self._stopped.is_set():
             return
-        received, has_more = self._socket.receive()
+        received, has_more = self._clients.receive()
         now = read_clocks()
         core = self._core
         for peer, frame in received:
             try:
                 if frame is None:
                     raise RemoteProtocolError("a message is one frame")
-                message = decode(frame, FOR_NODES)
+                message = decode(frame, FROM_CLIENTS)
             except RemoteProtocolError as error:
                 core.reject(peer, error, now)
                 continue
             core.receive(peer, message, now)
+        self._end_turn(now, clients_have_more=has_more)
+
+    def _on_nodes(self) -> None:
+        if self._stopped.is_set():
+            return
+        received, has_more = self._nodes.receive()
+        now = read_clocks()
+        for _, frame in received:
+            try:
+                if frame is None:
+                    raise RemoteProtocolError("a message is one frame")
+                message = decode(frame, FROM_NODES)
+            except RemoteProtocolError as error:
+                self._on_bad_node_frame(error, now)
+                continue
+            assert isinstance(message, PeerMessage), "so are all kinds that come from nodes"
+            self._core.receive_from_node(message, now)
+        if has_more:
+            self._loop.call_soon(self._on_nodes)
+        self._end_turn(now)
+
+    def _on_refused(self, address: str) -> None:
+        if self._stopped.is_set():
+            return
+        now = read_clocks()
+        self._core.on_refused(address, now)
+        self._end_turn(now)
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_at_s = None, _NEVER
+        if not self._stopped.is_set():
+            self._end_turn(read_clocks())
+
+    def _end_turn(self, now: Instant, *, clients_have_more: bool = False) -> None:
+        core = self._core
         core.tick(now)
-        outgoing = core.drain()
-        for peer, text in core.complaints():
-            logger.warning("client %s sent a bad message: %s", peer.hex(), text)
-        for peer, answer in outgoing:
+        self._save(now)
+        answers = core.drain()
+        for peer, answer in answers:
             for _, part in frames(answer):
-                self._socket.send(peer, part)
-        if has_more or (outgoing and self._socket.has_more()):
-            self._loop.call_soon(self._turn)
+                self._clients.send(peer, part)
+        for address, message in core.drain_for_nodes():
+            for _, part in frames(message):
+                self._links.send(address, part)
+        for level, text in core.complaints():
+            logger.log(_LEVELS[level], text)
+        if clients_have_more or (answers and self._clients.has_more()):  # sending eats the signal
+            self._loop.call_soon(self._on_clients)
         self._arm_timer()
+
+    def _save(self, now: Instant) -> None:
+        """Save until the core has nothing more to save: what it hears of one save may bring about the next."""
+        for _ in range(_SAVES_PER_TURN_MAX):
+            save = self._core.unsaved()
+            if save is None:
+                return
+            if self._journal is not None:
+                (self._journal.replace if save.replaces else self._journal.append)(save.data)
+                now = read_clocks()  # a disk may take its time
+            self._core.on_saved(now)
+        raise AssertionError(f"the core had more to save {_SAVES_PER_TURN_MAX} times in one turn")
 
     def _arm_timer(self) -> None:
         at_s = self._core.next_deadline()
@@ -125,19 +208,25 @@ class Server:
             self._timer.cancel()
         self._timer_at_s = at_s
         self._timer = None
-        if at_s is not None:
+        if at_s < _NEVER:
             self._timer = self._loop.call_later(max(0.0, at_s - read_clocks().seconds), self._on_timer)
 
-    def _on_timer(self) -> None:
-        self._timer = self._timer_at_s = None
-        self._turn()
+    # -- what should not be -----------------------------------------------------------------------------------
+
+    def _on_bad_node_frame(self, error: RemoteProtocolError, now: Instant) -> None:
+        """Count what is no message of a node. Nobody is answered: who sent it is not known."""
+        self._bad_node_frames += 1
+        if now.seconds >= self._complains_at_s:
+            self._complains_at_s = now.seconds + _COMPLAIN_EVERY_S
+            logger.warning("bad message on the address for other nodes (%d so far): %s", self._bad_node_frames, error)
 
     def _look_for_missed_signals(self) -> None:
-        """Find work that the descriptor did not announce: a detector of bugs, which should count nothing."""
+        """Find work that the descriptors did not announce: a detector of bugs, which should count nothing."""
         if self._stopped.is_set():
             return
-        if self._socket.has_more():
-            self.missed_signals += 1
-            logger.debug("node %s found frames that were not announced", self._name)
-            self._turn()
+        for socket, handler in ((self._clients, self._on_clients), (self._nodes, self._on_nodes)):
+            if not socket.is_signalled() and socket.has_more():  # else the loop just has not come to it yet
+                self.missed_signals += 1
+                logger.debug("node %s found frames that were not announced", self._core.name)
+                handler()
         self._loop.call_later(_SAFETY_TICK_S, self._look_for_missed_signals)

@@ -1,13 +1,14 @@
-"""The node's socket for clients: a ROUTER that hands over frames and takes frames, and never blocks.
+"""The sockets on which a node listens: ROUTERs that hand over frames, and the one for clients takes frames too.
 
 One message is one frame behind the peer's identity. The identity only says where an answer goes; no authority
-follows from it. A message of several frames is none of ours and is reported as such.
+follows from it. A message of several frames is none of ours and is reported as such. Nothing here blocks.
 
 The receive queue has no limit of ZeroMQ's (RCVHWM 0). With one, libzmq 4.3.5 aborts the process when a connection
 breaks while its queue is full and a peer's heartbeat is among what was still to be read: any peer could bring that
 about, and a node that hung for some seconds meets it with honest ones. So a flood is held off by reading it quickly.
 """
 
+import select
 from typing import Final
 
 import zmq
@@ -24,8 +25,8 @@ _NOBLOCK: Final = int(zmq.NOBLOCK)
 _NOBLOCK_SNDMORE: Final = int(zmq.NOBLOCK) | int(zmq.SNDMORE)
 
 
-class ClientSocket:
-    """A bound ROUTER. Raises `OSError` when the address cannot be bound."""
+class ListeningSocket:
+    """A bound ROUTER. Raises `zmq.ZMQError` when the address cannot be bound."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
         self._socket = context.socket(zmq.ROUTER)
@@ -45,11 +46,16 @@ class ClientSocket:
         ):
             self._socket.setsockopt(option, value)
         self._socket.bind(f"tcp://{address}")
-        self.undelivered = 0
+        self._poller = select.poll()
+        self._poller.register(self.fileno(), select.POLLIN)
 
     def fileno(self) -> int:
         """Return the edge-triggered descriptor that signals a change of state."""
         return self._socket.getsockopt(zmq.FD)  # type: ignore[return-value] # pyzmq types it as int or bytes
+
+    def is_signalled(self) -> bool:
+        """Say whether the descriptor signals now."""
+        return bool(self._poller.poll(0))
 
     def receive(self) -> tuple[list[tuple[bytes, bytes | None]], bool]:
         """Return (peer, frame) pairs, and whether the turn's budget ran out before the socket did.
@@ -76,6 +82,18 @@ class ClientSocket:
         """Say whether frames wait. Sends eat the descriptor's signal, so this is asked after them."""
         return bool(self._socket.getsockopt(_EVENTS) & _POLLIN)  # type: ignore[operator] # likewise
 
+    def close(self) -> None:
+        """Close the socket; what was not sent is dropped."""
+        self._socket.close()
+
+
+class ClientSocket(ListeningSocket):
+    """The socket for clients: each gets its answers on the connection on which it asked."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
+        super().__init__(context, address)
+        self.undelivered = 0
+
     def send(self, peer: bytes, frame: bytes) -> None:
         """Send a frame, or drop and count it when the peer is gone or its queue is full."""
         try:
@@ -85,7 +103,3 @@ class ClientSocket:
             if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
                 raise
             self.undelivered += 1
-
-    def close(self) -> None:
-        """Close the socket; what was not sent is dropped."""
-        self._socket.close()

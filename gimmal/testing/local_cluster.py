@@ -1,47 +1,74 @@
 """A cluster on this machine for tests and demonstrations: real node processes on free loopback ports.
 
-The nodes and their logs end with `close`, at the latest with this process, however it dies. A process forked
-from it may use the cluster, but only the process that made a cluster ends it, and its end is the cluster's.
+Every node is told of all the others and founds the cluster with them; a node that is added or started again joins it.
+
+The nodes, their logs and their data directories end with `close`, at the latest with this process, however it dies. A
+process forked from it may use the cluster, but only the process that made a cluster ends it, and its end is the
+cluster's.
 
 Free ports can only be guessed: between our look and the node's bind somebody else may take one. A start that
 fails for that reason is tried again with other ports.
 """
 
 import atexit
-import json
+import contextlib
 import os
-import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, NamedTuple, Self
 
 from gimmal.client.aio import AsyncClient, connect_async
 from gimmal.client.commands import Key, encode_key
 from gimmal.client.inquiry import ask_status
 from gimmal.client.sync import Client, connect
-from gimmal.cluster.static import StaticNode, static_table
+from gimmal.cluster.meta.steward import voters_wanted
+from gimmal.cluster.table import Addresses
 from gimmal.errors import ClientClosed, GimmalError, InvalidArgument, NoRoute
-from gimmal.hashing import key_slot, partition_of
+from gimmal.hashing import check_partitions, key_slot, partition_of
 from gimmal.testing.processes import ProcessGroup
 
 START_TIMEOUT_S: Final = 20.0
 _PORT_ATTEMPTS: Final = 5
 _ASK_TIMEOUT_S: Final = 0.25
+_ASK_AGAIN_S: Final = 0.02
+_LEADERS_LAST_S: Final = 1.0
 _STOP_TIMEOUT_S: Final = 10.0
 _TAIL_LINES: Final = 20
 _HOST: Final = "127.0.0.1"
+
+
+class Place(NamedTuple):
+    """Where a node of ours listens."""
+
+    client: str
+    peer: str
+    pubsub: str
+
+
+class _NotYet(Exception):
+    """A node is not yet as it should be."""
+
+    def __init__(self, name: str, what: str, why: str = "") -> None:
+        super().__init__(name, what, why)
+        self.name = name
+        self.what = f"node {name} {what}"
+        self.why = why
 
 
 class LocalCluster:
     """`nodes` gimmal nodes named n1, n2, ..., running when the constructor returns; a context manager.
 
     `max_entries`, `max_memory` (bytes, or text such as `"512mb"`), `policy` and `log_level` are settings of
-    every node. Each partition has one copy.
+    every node. With `data_dir` each node has a data directory of its own, which outlives its process. Each partition
+    has one copy.
 
     Raises:
         InvalidArgument: the arguments make no cluster.
@@ -56,118 +83,214 @@ class LocalCluster:
         max_memory: int | str | None = None,
         policy: Literal["refuse", "lru"] = "refuse",
         partitions: int = 1024,
+        data_dir: bool = False,
         log_level: Literal["debug", "info", "warning", "error"] = "info",
     ) -> None:
         if nodes < 1:
             raise InvalidArgument(f"a cluster has 1 node or more, not {nodes}")
+        try:
+            check_partitions(partitions)
+        except ValueError as reason:
+            raise InvalidArgument(f"these arguments make no cluster: {reason}") from None
         self.names: tuple[str, ...] = tuple(f"n{number}" for number in range(1, nodes + 1))
-        self._id = secrets.token_bytes(16)
         self._partitions = partitions
+        self._has_data_dirs = data_dir
         settings = {
+            "partitions": partitions,
             "max-entries": max_entries,
             "max-memory": max_memory,
             "policy": policy,
             "log-level": log_level,
         }
         self._flags = [f"--{name}={value}" for name, value in settings.items() if value is not None]
-        self._choose_ports()  # raises for arguments that make no cluster, before anything is started
+        self._places: dict[str, Place] = {}
+        self._arguments: dict[str, list[str]] = {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._leaders: tuple[str | None, ...] = ()
+        self._leaders_until = 0.0
         self._pid = os.getpid()
         self._is_closed = False
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._group = ProcessGroup(Path(tempfile.mkdtemp(prefix="gimmal-")))
         atexit.register(self.close)
         try:
-            self._start()
+            self._start_all()
         except BaseException:
             self.close()
             raise
 
     # -- starting -------------------------------------------------------------------------------------------
 
-    def _choose_ports(self) -> None:
-        ports = iter(_free_ports(3 * len(self.names)))
-        self._rows = {
-            name: StaticNode(name, f"{_HOST}:{client}", f"{_HOST}:{peer}", f"{_HOST}:{pubsub}")
-            for name, client, peer, pubsub in zip(self.names, ports, ports, ports, strict=True)
-        }
-        try:
-            self._table = static_table(self._id, list(self._rows.values()), self._partitions)
-        except ValueError as reason:
-            raise InvalidArgument(f"these arguments make no cluster: {reason}") from None
-
-    def _start(self) -> None:
+    def _start_all(self) -> None:
         for attempt in range(1, _PORT_ATTEMPTS + 1):
-            cluster_file = self._group.directory / "cluster.json"
-            nodes = [row._asdict() for row in self._rows.values()]
-            cluster_file.write_text(
-                json.dumps({"cluster": self._id.hex(), "partitions": self._partitions, "nodes": nodes})
-            )
+            self._places = dict(zip(self.names, _free_places(len(self.names)), strict=True))
+            founding = ["--bootstrap", f"--expect={len(self.names)}", *self._join(self.names)]
             for name in self.names:
-                arguments = [f"--name={name}", f"--static-cluster={cluster_file}", *self._flags]
-                self._processes[name] = self._group.start_node(arguments, self._log_file(name))
+                self._launch(name, founding)
             try:
                 self.wait_healthy(START_TIMEOUT_S)
                 if self._is_ours():
                     return
             except NoRoute:
-                if attempt == _PORT_ATTEMPTS or not self._has_met_a_taken_port():
+                if attempt == _PORT_ATTEMPTS or not any(map(self._has_met_a_taken_port, self.names)):
                     raise
             self._group.kill_nodes()
-            self._choose_ports()
-        raise NoRoute(f"found no free ports in {_PORT_ATTEMPTS} attempts: what else starts servers here?")
+            for name in self.names:
+                shutil.rmtree(self._data_dir(name), ignore_errors=True)
+        raise _no_free_ports()
+
+    def add_node(self) -> str:
+        """Start one more node, which joins the cluster, and return its name when it serves.
+
+        Raises:
+            NoRoute: it did not join within 20 s; the message shows the end of its log.
+        """
+        self._check_open()
+        name = f"n{len(self.names) + 1}"
+        joining = self._join(self.names)
+        self.names = (*self.names, name)
+        for _ in range(_PORT_ATTEMPTS):
+            (self._places[name],) = _free_places(1)
+            self._launch(name, joining)
+            try:
+                self._wait(lambda: self._check_serving(name), START_TIMEOUT_S)
+            except NoRoute:
+                if not self._has_met_a_taken_port(name):
+                    raise
+            else:
+                return name
+        raise _no_free_ports()
+
+    def start(self, name: str) -> None:
+        """Start a node again that was stopped or killed: as the same node, with what its data directory holds.
+
+        It has started to start when this returns; `wait_healthy` waits for it.
+
+        Raises:
+            InvalidArgument: it runs.
+        """
+        self._check_open()
+        self._check_name(name)
+        if name in self._processes:
+            raise InvalidArgument(f"node {name} runs: restart it, or stop or kill it first")
+        self._run(name)
+
+    def restart(self, name: str) -> None:
+        """Kill a node if it runs, and start it again."""
+        self._check_open()
+        self._check_name(name)
+        if name in self._processes:
+            self.kill(name)
+        self._run(name)
+
+    def _join(self, names: Iterable[str]) -> list[str]:
+        peers = [self._places[name].peer for name in names]
+        return [f"--join={','.join(peers)}"]
+
+    def _launch(self, name: str, founding: list[str]) -> None:
+        """Start a new node; `founding` says how it comes to its cluster, at this start and later ones."""
+        addresses = [f"--{setting}={address}" for setting, address in self._places[name]._asdict().items()]
+        data_dir = [f"--data-dir={self._data_dir(name)}"] if self._has_data_dirs else []
+        self._arguments[name] = [f"--name={name}", *addresses, *founding, *data_dir, *self._flags]
+        self._run(name)
+
+    def _run(self, name: str) -> None:
+        self._processes[name] = self._group.start_node(self._arguments[name], self._log_file(name))
+        self._leaders_until = 0.0
 
     def _is_ours(self) -> bool:
         """Say whether what answers is this cluster: another one may have taken a port before ours did."""
-        for row in self._rows.values():
-            with connect(row.client, timeout=START_TIMEOUT_S) as client:
-                if client.cluster().id != self._id.hex():
-                    return False
-        return True
+        ours = {name: Addresses(place.client, place.pubsub) for name, place in self._places.items()}
+        with connect(self._places[self.names[0]].client, timeout=START_TIMEOUT_S) as client:
+            return {node.name: next(iter(node.addresses.values())) for node in client.cluster().nodes} == ours
 
-    def _has_met_a_taken_port(self) -> bool:
-        return any(
-            process.poll() is not None and "Address already in use" in _tail(self._log_file(name), 1)
-            for name, process in self._processes.items()
-        )
+    def _has_met_a_taken_port(self, name: str) -> bool:
+        return self._processes[name].poll() is not None and "Address already in use" in _tail(self._log_file(name), 1)
+
+    # -- how it is ------------------------------------------------------------------------------------------
 
     def wait_healthy(self, timeout: float = START_TIMEOUT_S) -> None:
-        """Return when every node that was not stopped or killed answers; `timeout` is in seconds.
+        """Return when every node that was not stopped or killed serves, and they agree that just these are alive.
+
+        The meta group is complete then: the cluster can lose a node again. `timeout` is in seconds.
 
         Raises:
-            NoRoute: a node has ended by itself or does not answer; the message shows the end of its log.
+            NoRoute: a node has ended by itself, or is not well in time; the message shows the end of its log.
         """
         self._check_open()
-        give_up_at = time.monotonic() + timeout
-        for name, process in self._processes.items():
-            while not self._answers(name):
-                if process.poll() is not None:
-                    raise NoRoute(f"node {name} ended with status {process.returncode}; {self._shown_log(name)}")
-                if time.monotonic() >= give_up_at:
-                    raise NoRoute(f"node {name} did not answer within {timeout:g} s; {self._shown_log(name)}")
+        self._wait(self._check_healthy, timeout)
+        self._leaders_until = 0.0
 
-    def _answers(self, name: str) -> bool:
-        try:
-            status = ask_status(self._rows[name].client, _ASK_TIMEOUT_S)
-        except GimmalError:
-            return False
-        return status["name"] == name and self._processes[name].poll() is None
+    def _wait(self, check: Callable[[], object], timeout: float) -> None:
+        give_up_at = time.monotonic() + timeout
+        while True:
+            try:
+                check()
+            except _NotYet as problem:
+                if time.monotonic() >= give_up_at:
+                    what, why = problem.what, f": {problem.why}" if problem.why else ""
+                    raise NoRoute(f"{what} within {timeout:g} s{why}; {self._shown_log(problem.name)}") from None
+            else:
+                return
+            time.sleep(_ASK_AGAIN_S)
+
+    def _check_lives(self, name: str) -> None:
+        status = self._processes[name].poll()
+        if status is not None:
+            raise NoRoute(f"node {name} ended with status {status}; {self._shown_log(name)}")
+
+    def _check_serving(self, name: str) -> dict[str, int | str]:
+        """Return what a node says of itself if it serves."""
+        facts = None
+        with contextlib.suppress(GimmalError):
+            facts = ask_status(self._places[name].client, _ASK_TIMEOUT_S)
+        self._check_lives(name)  # else somebody else has answered
+        if facts is None or facts["name"] != name:
+            raise _NotYet(name, "did not answer")
+        if facts["state"] != "serving":
+            raise _NotYet(name, "did not serve", f"it is {facts['state']}: {facts['why']}")
+        return facts
+
+    def _check_healthy(self) -> None:
+        running = list(self._processes)
+        for name in running:  # one that has ended is what the others wait for
+            self._check_lives(name)
+        facts_by_name = {name: self._check_serving(name) for name in running}
+        for name, facts in facts_by_name.items():
+            if facts["nodes_alive"] != len(running):
+                why = f"it takes {facts['nodes_alive']} nodes for alive, and {len(running)} run"
+                raise _NotYet(name, "did not see who is there", why)
+            if facts["cluster"] != facts_by_name[running[0]]["cluster"]:
+                raise _NotYet(name, f"did not come to the same cluster as {running[0]}")
+            if facts["table_version"] != facts_by_name[running[0]]["table_version"]:
+                raise _NotYet(name, f"did not come to the same table as {running[0]}")
+        roles = Counter(facts["meta_role"] for facts in facts_by_name.values())
+        wanted = min(voters_wanted(len(self.names)), len(running))
+        if running and (roles["leader"] != 1 or roles["leader"] + roles["voter"] < wanted):
+            why = ", ".join(f"{name} is {facts['meta_role']}" for name, facts in facts_by_name.items())
+            raise _NotYet(running[0], f"did not see a meta group of {wanted} voters", why)
 
     # -- using it -------------------------------------------------------------------------------------------
 
     @property
     def seeds(self) -> str:
         """The client addresses of all nodes, as `gimmal.connect` takes them."""
-        return ",".join(row.client for row in self._rows.values())
+        return ",".join(place.client for place in self._places.values())
 
     @property
     def addresses(self) -> dict[str, str]:
         """The client address of each node, by name."""
-        return {name: row.client for name, row in self._rows.items()}
+        return {name: place.client for name, place in self._places.items()}
+
+    @property
+    def peers(self) -> dict[str, str]:
+        """The address of each node for other nodes, by name: what a node of your own would `--join`."""
+        return {name: place.peer for name, place in self._places.items()}
 
     @property
     def pids(self) -> dict[str, int]:
         """The process ids of the nodes that live, by name; a paused node lives."""
-        return {name: process.pid for name, process in self._processes.items() if process.poll() is None}
+        running = {name: self._processes[name] for name in self.names if name in self._processes}
+        return {name: process.pid for name, process in running.items() if process.poll() is None}
 
     def connect(self, **options: Any) -> Client:
         """Return a client; `options` are those of `gimmal.connect`."""
@@ -180,10 +303,20 @@ class LocalCluster:
         return connect_async(self.seeds, **options)
 
     def owner_of(self, key: Key) -> str:
-        """Return the name of the node that leads a key's partition."""
+        """Return the name of the node that leads a key's partition.
+
+        Raises:
+            NoRoute: no node tells, or nobody leads it now.
+        """
+        self._check_open()
         partition = partition_of(key_slot(encode_key(key)), self._partitions)
-        leader = self._table.partitions[partition].leader
-        assert leader is not None, "in a static table every partition has a leader"
+        if time.monotonic() >= self._leaders_until:
+            with self.connect() as client:
+                self._leaders = tuple(row.leader for row in client.cluster().partitions)
+            self._leaders_until = time.monotonic() + _LEADERS_LAST_S
+        leader = self._leaders[partition]
+        if leader is None:
+            raise NoRoute(f"nobody leads the partition of key {key!r} now")
         return leader
 
     def logs(self, name: str) -> str:
@@ -215,14 +348,14 @@ class LocalCluster:
                 f"node {name} did not end within {_STOP_TIMEOUT_S:g} s of SIGTERM and was killed; "
                 f"{self._shown_log(name)}"
             ) from None
-        del self._processes[name]
+        self._has_ended(name)
 
     def kill(self, name: str) -> None:
         """End a node with SIGKILL, paused or not."""
         process = self._running(name)
         process.kill()
         process.wait()
-        del self._processes[name]
+        self._has_ended(name)
 
     def pause(self, name: str) -> None:
         """Let a node hang (SIGSTOP) until `resume`: it lives, its sockets accept, and nothing answers."""
@@ -264,7 +397,7 @@ class LocalCluster:
             raise ClientClosed("this cluster was closed: make a new LocalCluster")
 
     def _check_name(self, name: str) -> None:
-        if name not in self._rows:
+        if name not in self._places:
             raise InvalidArgument(f"there is no node {name!r}; the nodes are {', '.join(self.names)}")
 
     def _running(self, name: str) -> "subprocess.Popen[bytes]":
@@ -274,12 +407,28 @@ class LocalCluster:
             raise InvalidArgument(f"node {name} does not run: it was stopped or killed before")
         return self._processes[name]
 
+    def _has_ended(self, name: str) -> None:
+        del self._processes[name]
+        self._leaders_until = 0.0
+
     def _log_file(self, name: str) -> Path:
         return self._group.directory / f"{name}.log"
+
+    def _data_dir(self, name: str) -> Path:
+        return self._group.directory / f"{name}.data"
 
     def _shown_log(self, name: str) -> str:
         tail = _tail(self._log_file(name), _TAIL_LINES)
         return f"its log ends with:\n{tail}" if tail else "its log is empty"
+
+
+def _no_free_ports() -> NoRoute:
+    return NoRoute(f"found no free ports in {_PORT_ATTEMPTS} attempts: what else starts servers here?")
+
+
+def _free_places(count: int) -> list[Place]:
+    addresses = [f"{_HOST}:{port}" for port in _free_ports(3 * count)]
+    return [Place(*addresses[start : start + 3]) for start in range(0, len(addresses), 3)]
 
 
 def _free_ports(count: int) -> list[int]:

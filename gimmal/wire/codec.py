@@ -12,116 +12,22 @@ few megabytes of empty containers would otherwise become a gigabyte of objects. 
 
 from collections.abc import Callable, Container, Iterator
 from operator import attrgetter
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgpack
 
 from gimmal.errors import LocalProtocolError, RemoteProtocolError
-from gimmal.wire import limits, messages
-from gimmal.wire.commands import IS_WELL_FORMED
-from gimmal.wire.messages import Message, halves
+from gimmal.wire import limits
+from gimmal.wire.kinds import KINDS, WITH_TREES
+from gimmal.wire.messages import Message, Wire, halves
 
-VERSION: Final = 1
+VERSION: Final = 2
 _VERSION_BYTE: Final = bytes([VERSION])
 
-Check: TypeAlias = Callable[[Any], bool]
-
-
-def _is_natural(value: object) -> bool:
-    return type(value) is int and 0 <= value <= limits.INTEGER_MAX
-
-
-def _is_cluster(value: object) -> bool:
-    return type(value) is bytes and len(value) in (0, 16)
-
-
-def _is_text(value: object) -> bool:
-    return type(value) is str and len(value) <= limits.TEXT_BYTES_MAX
-
-
-def _are_operations(operations: Any) -> bool:
-    if type(operations) is not tuple or len(operations) > limits.OPERATIONS_MAX:
-        return False
-    highest = limits.INTEGER_MAX
-    for number, partition, epoch, session, floor, command in operations:
-        if not (
-            type(number) is type(partition) is type(epoch) is type(session) is type(floor) is type(command[0]) is int
-            and 0 < number <= highest
-            and 0 <= partition < highest
-            and 0 <= epoch <= highest
-            and 0 <= session <= highest
-            and 0 <= floor <= highest
-            and IS_WELL_FORMED[command[0]](command)
-        ):
-            return False
-    return True
-
-
-_INTEGERS: Final = {int}
-
-
-def _are_numbers(numbers: Any) -> bool:
-    """Check a long list of natural numbers at the speed of C."""
-    return (
-        type(numbers) is tuple
-        and {*map(type, numbers)} <= _INTEGERS
-        and min(numbers, default=0) >= 0
-        and max(numbers, default=0) <= limits.INTEGER_MAX
-    )
-
-
-def _are_refusals(refusals: Any) -> bool:
-    return type(refusals) is tuple and all(
-        _is_natural(number) and _is_natural(code) and _is_text(text) for number, code, text in refusals
-    )
-
-
-def _are_facts(facts: Any) -> bool:
-    return type(facts) is tuple and all(
-        _is_text(name) and (_is_text(value) or type(value) is int) for name, value in facts
-    )
-
-
-def _is_tuple(value: object) -> bool:
-    return type(value) is tuple
-
-
-def _is_tuple_or_none(value: object) -> bool:
-    return value is None or type(value) is tuple
-
-
-_HEADER: Final[dict[str, Check]] = {
-    "cluster": _is_cluster,
-    "source": _is_natural,
-    "destination": _is_natural,
-    "table_version": _is_natural,
-}
-
-_KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
-    1: (
-        messages.Request,
-        {"receipt": _is_natural, "milliseconds_left": _is_natural, "operations": _are_operations},
-    ),
-    2: (
-        messages.Reply,
-        {"receipt": _is_natural, "numbers": _are_numbers, "results": _is_tuple, "refusals": _are_refusals},
-    ),
-    3: (messages.FetchTable, {}),
-    4: (messages.TableRows, {"table": _is_tuple_or_none}),
-    5: (messages.FetchStatus, {}),
-    6: (messages.Status, {"facts": _are_facts}),
-    7: (messages.Problem, {"fault": _is_natural, "text": _is_text}),
-}
-
-FOR_NODES: Final = frozenset([1, 3, 5])
-"""The kinds that a client sends: the others are refused before they are looked into."""
-
-_DECODERS: Final = {
-    kind: (message_class, tuple((_HEADER | fields).values())) for kind, (message_class, fields) in _KINDS.items()
-}
+_DECODERS: Final = {kind: (message_class, tuple(fields.values())) for kind, (message_class, fields) in KINDS.items()}
 _ENCODERS: Final = {
-    message_class: (_VERSION_BYTE + bytes([kind]), attrgetter(*(_HEADER | fields)))
-    for kind, (message_class, fields) in _KINDS.items()
+    message_class: (_VERSION_BYTE + bytes([kind]), attrgetter(*fields))
+    for kind, (message_class, fields) in KINDS.items()
 }
 
 _pack: Final[Callable[[Any], bytes]] = msgpack.Packer(use_bin_type=True).pack
@@ -157,7 +63,7 @@ def frames(message: Message) -> Iterator[tuple[Message, bytes]]:
 
 
 def decode(frame: bytes, expected: Container[int] = _DECODERS) -> Message:
-    """Return the message of a frame; `expected` are the kinds that the receiver takes, such as `FOR_NODES`.
+    """Return the message of a frame; `expected` are the kinds that the receiver takes (`gimmal.wire.kinds`).
 
     Raises:
         RemoteProtocolError: the frame is not a well-formed message of this protocol version.
@@ -173,8 +79,8 @@ def decode(frame: bytes, expected: Container[int] = _DECODERS) -> Message:
     message_class, checks = decoder
     try:
         if len(frame) > limits.PLAIN_FRAME_BYTES_MAX:
-            is_table = message_class is messages.TableRows
-            _count_items(frame, limits.TABLE_ITEMS_MAX if is_table else limits.LARGE_FRAME_ITEMS_MAX)
+            has_tree = frame[1] in WITH_TREES
+            _count_items(frame, limits.TABLE_ITEMS_MAX if has_tree else limits.LARGE_FRAME_ITEMS_MAX)
         elif _may_promise_much(frame):
             _count_items(frame, len(frame))
         fields = msgpack.unpackb(
@@ -240,6 +146,21 @@ _COUNT_BYTES: Final = {0xDC: 2, 0xDD: 4}  # arrays 16 and 32: their items are wa
 _ARRAY_16: Final = b"\xdc"
 _ARRAY_32: Final = b"\xdd"
 _LONG_ARRAYS_MAX: Final = 64
+
+
+def pack_tree(tree: Wire) -> bytes:
+    """Return the msgpack bytes of a tree of tuples, as a journal keeps it."""
+    return _pack(tree)
+
+
+def unpack_tree(data: bytes) -> Wire:
+    """Return the tree that `pack_tree` packed. Raises `RemoteProtocolError` if the bytes are none."""
+    try:
+        return msgpack.unpackb(
+            data, use_list=False, max_map_len=0, max_ext_len=0, object_hook=_refuse, ext_hook=_refuse
+        )
+    except (ValueError, TypeError, msgpack.UnpackException) as reason:
+        raise RemoteProtocolError(f"not a tree: {reason or type(reason).__name__}") from None
 
 
 def pack_value(value: Any) -> bytes:

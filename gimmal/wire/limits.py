@@ -17,8 +17,11 @@ Senders split what they can to stay below it; a longer frame is walked and its i
 LARGE_FRAME_ITEMS_MAX: Final = 20_000
 """Items in a frame longer than `PLAIN_FRAME_BYTES_MAX`: such a frame is one operation, on large values or many keys."""
 
-TABLE_ITEMS_MAX: Final = 400_000
-"""The same for a frame with a cluster table, which only clients take."""
+TABLE_ITEMS_MAX: Final = 600_000
+"""The same for a frame with a cluster table, a view of all members, or what the meta group decided at once.
+
+The table of a cluster of 16,384 partitions and 1,000 nodes has about 500,000 when every partition lacks a copy.
+"""
 
 OPERATIONS_MAX: Final = 8_192
 """Operations in one message, and keys in one command."""
@@ -57,3 +60,13 @@ TEXT_BYTES_MAX: Final = 4_096
 """Error texts, names and addresses inside messages."""
 
 NODES_MAX: Final = 4_096
+"""Nodes of a cluster, and rumors in one message."""
+
+NAME_BYTES_MAX: Final = 256
+"""Names of nodes and of voters."""
+
+VOTERS_MAX: Final = 64
+"""Voters and learners of the meta group; it is meant to have at most 5 and 1."""
+
+NETWORKS_MAX: Final = 16
+"""Named address sets of one node."""

@@ -40,6 +40,7 @@ class Fault(IntEnum):
     MALFORMED = 1
     WRONG_CLUSTER = 2
     UNEXPECTED = 3
+    NOT_READY = 4  # this node belongs to no cluster yet: ask another one, or later
 
 
 @dataclass(slots=True)

@@ -96,14 +96,14 @@ def test_settings_reach_every_node_and_the_environment_does_not(monkeypatch: pyt
 
 
 def test_a_stopped_node_has_ended_by_itself(pair: LocalCluster) -> None:
-    pid = pair.pids["n1"]
-    pair.stop("n1")
+    pid = pair.pids["n2"]
+    pair.stop("n2")
     assert state_of(pid) == ""
-    assert list(pair.pids) == ["n2"]
-    assert "node n1 has stopped" in pair.logs("n1")
+    assert list(pair.pids) == ["n1"]
+    assert "node n2 has stopped" in pair.logs("n2")
     pair.wait_healthy()
-    with pytest.raises(InvalidArgument, match="n1 does not run"):
-        pair.stop("n1")
+    with pytest.raises(InvalidArgument, match="n2 does not run"):
+        pair.stop("n2")
 
 
 def test_a_killed_node_is_gone_at_once(pair: LocalCluster) -> None:
@@ -150,9 +150,110 @@ def test_wait_healthy_shows_the_log_of_a_node_that_died(pair: LocalCluster) -> N
 
 
 def test_a_node_that_does_not_exist_is_named_with_those_that_do(pair: LocalCluster) -> None:
-    for call in (pair.stop, pair.kill, pair.pause, pair.resume, pair.logs):
+    for call in (pair.start, pair.restart, pair.stop, pair.kill, pair.pause, pair.resume, pair.logs):
         with pytest.raises(InvalidArgument, match="no node 'n9'; the nodes are n1, n2"):
             call("n9")
+
+
+# --- nodes that come, and come back
+
+
+def lives(cluster: LocalCluster) -> dict[str, tuple[str, int]]:
+    """The state and incarnation of every node, by name, as a client sees them."""
+    with cluster.connect() as db:
+        return {node.name: (node.state, node.incarnation) for node in db.cluster().nodes}
+
+
+def cluster_id(cluster: LocalCluster) -> str:
+    with cluster.connect() as db:
+        return db.cluster().id
+
+
+def test_a_node_that_was_killed_comes_back_as_another_life_of_the_same_node(pair: LocalCluster) -> None:
+    before, pids = lives(pair), pair.pids
+    pair.kill("n2")
+    pair.wait_healthy()
+    assert lives(pair) == {"n1": before["n1"], "n2": ("fenced", before["n2"][1])}
+    pair.start("n2")
+    pair.wait_healthy()
+    after = lives(pair)
+    assert after["n1"] == before["n1"]
+    assert after["n2"][0] == "alive"
+    assert after["n2"][1] > before["n2"][1]
+    assert pair.pids["n1"] == pids["n1"]
+    assert pair.pids["n2"] != pids["n2"]
+    with pytest.raises(InvalidArgument, match="n2 runs"):
+        pair.start("n2")
+
+
+def test_restart_ends_a_node_that_runs_and_starts_one_that_does_not(pair: LocalCluster) -> None:
+    pids = [pair.pids["n2"]]
+    pair.pause("n2")
+    pair.restart("n2")
+    pair.wait_healthy()
+    pids.append(pair.pids["n2"])
+    pair.stop("n2")
+    pair.restart("n2")
+    pair.wait_healthy()
+    pids.append(pair.pids["n2"])
+    assert len(set(pids)) == 3
+    assert [state_of(pid) for pid in pids[:2]] == ["", ""]
+    assert list(pair.pids) == ["n1", "n2"]
+
+
+def test_a_node_that_is_added_joins_the_cluster(pair: LocalCluster) -> None:
+    before, owner = cluster_id(pair), pair.owner_of("key")
+    assert pair.add_node() == "n3"
+    pair.wait_healthy()
+    assert pair.names == ("n1", "n2", "n3")
+    assert list(pair.pids) == ["n1", "n2", "n3"]
+    assert list(lives(pair)) == ["n1", "n2", "n3"]
+    assert cluster_id(pair) == before
+    assert pair.owner_of("key") == owner
+    pair.restart("n3")
+    pair.wait_healthy()
+    assert cluster_id(pair) == before
+
+
+def test_an_added_node_takes_other_ports_when_its_own_were_taken(
+    pair: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choose = local_cluster._free_ports
+    attempts: list[list[int]] = []
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def choose_badly_once(count: int) -> list[int]:
+            ports = choose(count)
+            if not attempts:
+                ports[1] = server.getsockname()[1]
+            attempts.append(ports)
+            return ports
+
+        monkeypatch.setattr(local_cluster, "_free_ports", choose_badly_once)
+        name = pair.add_node()
+        assert len(attempts) == 2
+        assert "--peer" in pair.logs(name)
+        assert "Address already in use" in pair.logs(name)
+
+
+def test_nodes_with_data_directories_are_the_same_cluster_when_all_of_them_come_back() -> None:
+    with LocalCluster(nodes=3, data_dir=True) as cluster:
+        before = cluster_id(cluster)
+        for name in cluster.names:
+            cluster.kill(name)
+        for name in cluster.names:
+            cluster.start(name)
+        cluster.wait_healthy()
+        assert cluster_id(cluster) == before
+
+
+def test_the_owner_of_a_key_is_asked_for_again_after_a_change(pair: LocalCluster) -> None:
+    key = next(f"key{number}" for number in itertools.count() if pair.owner_of(f"key{number}") == "n2")
+    pair.kill("n2")
+    pair.wait_healthy()
+    with pytest.raises(NoRoute, match=f"nobody leads the partition of key '{key}'"):
+        pair.owner_of(key)
 
 
 # --- starts that fail
@@ -166,7 +267,7 @@ def test_arguments_that_make_no_cluster_start_nothing(arguments: dict[str, int],
 
 
 def test_a_failed_start_shows_the_log_and_leaves_nothing(directories: Path) -> None:
-    with pytest.raises(NoRoute, match=r"n1 ended with status 2; .*(?s:.*)ConfigError: setting 'max_memory'"):
+    with pytest.raises(NoRoute, match=r"n[12] ended with status 2; .*(?s:.*)ConfigError: setting 'max_memory'"):
         LocalCluster(nodes=2, max_memory="plenty")
     assert list(directories.iterdir()) == []
 

@@ -21,6 +21,7 @@ from gimmal.wire.codec import (
     pack_value,
     unpack_value,
 )
+from gimmal.wire.kinds import FROM_CLIENTS, TO_CLIENTS
 from gimmal.wire.messages import (
     FetchStatus,
     FetchTable,
@@ -167,7 +168,7 @@ def check_command(command: Command) -> None:
 def decode_or_refuse(frame: bytes) -> None:
     """Whatever the bytes: a well-formed message or the one error; any other error fails the test."""
     try:
-        message = decode(frame)
+        message = decode(frame, FROM_CLIENTS | TO_CLIENTS)
     except RemoteProtocolError:
         return
     check_well_formed(message)

@@ -1,8 +1,8 @@
-"""Sessions and node cores over a network that is only a list: time is a number, and every fault is a choice.
+"""Sessions and nodes over a network that is only a list: time is a number, and every fault is a choice.
 
-A `World` holds real `NodeCore`s and any number of `End`s, each a real `Session` with sockets that exist in name
-only. Every message passes the codec. Tests say what happens to messages with `World.fate`, cut connections with
-`World.unplug`, and let time pass with `World.run`.
+A `World` holds the data planes of real nodes, which go by the table that the test gives them, and any number of
+`End`s, each a real `Session` with sockets that exist in name only. Every message passes the codec. Tests say what
+happens to messages with `World.fate`, cut connections with `World.unplug`, and let time pass with `World.run`.
 """
 
 import heapq
@@ -16,14 +16,15 @@ from gimmal.client.calls import Call
 from gimmal.client.commands import Commands
 from gimmal.client.session import Session
 from gimmal.client.values import Values
-from gimmal.cluster.static import StaticNode, static_table
 from gimmal.cluster.table import Table
 from gimmal.errors import GimmalError, RemoteProtocolError
 from gimmal.leader.memory import MemoryLimits
-from gimmal.node.core import NodeCore
+from gimmal.node.data_plane import DataPlane
 from gimmal.types import Instant
 from gimmal.wire.codec import decode, frames
+from gimmal.wire.kinds import TO_CLIENTS
 from gimmal.wire.messages import Message, Refusal, Reply, Request
+from tests.unit.tables import StaticNode, static_table
 
 T = TypeVar("T")
 
@@ -45,19 +46,6 @@ def only_towards(kind: type[Message], delay: float | None) -> Fate:
 def three_nodes(partitions: int = PARTITIONS, cluster: bytes = CLUSTER) -> Table:
     rows = [StaticNode(f"n{i}", f"h{i}:1", f"h{i}:2", f"h{i}:3") for i in (1, 2, 3)]
     return static_table(cluster, rows, partitions)
-
-
-def with_leaders(table: Table, leaders: dict[int, str | None]) -> Table:
-    """The next version of a table, with other leaders for some partitions."""
-    rows = list(table.partitions)
-    for partition, leader in leaders.items():
-        row = rows[partition]
-        rows[partition] = replace_row(row, leader=leader, epoch=row.epoch + 1, version=row.version + 1)
-    return replace(table, version=table.version + 1, partitions=tuple(rows))
-
-
-def replace_row(row: Any, **changes: Any) -> Any:
-    return row._replace(**changes)
 
 
 @dataclass
@@ -130,7 +118,7 @@ class End:
 
     def receive(self, address: str, frame: bytes) -> None:
         try:
-            self.finished(self.session.receive(address, decode(frame), self.world.now))
+            self.finished(self.session.receive(address, decode(frame, TO_CLIENTS), self.world.now))
         except RemoteProtocolError:
             self.bad_messages += 1
 
@@ -155,7 +143,7 @@ class World:
         self.fate: Fate = lambda address, message: 0.001
         self._on_the_way: list[tuple[float, int, str, End, bytes, bool]] = []
         self._sequence = 0
-        self.cores: dict[str, NodeCore] = {}
+        self.cores: dict[str, DataPlane] = {}
         self.become(self.table)
 
     def become(self, table: Table, names: tuple[str, ...] | None = None) -> None:
@@ -163,7 +151,8 @@ class World:
         self.table = table
         for row in table.nodes:
             if names is None or row.name in names:
-                core = NodeCore(row.name, table, MemoryLimits(), self.dice, self.instant())
+                core = DataPlane(row.name, MemoryLimits(), self.dice, self.instant())
+                core.adopt(table, row.incarnation)
                 self.cores[row.networks[0][1].client] = core
 
     def instant(self) -> Instant:
@@ -226,13 +215,12 @@ class World:
             for _, part in frames(answer):
                 self.send(address, end, part, is_to_node=False)
 
-    def _refuse_some(self, core: NodeCore, address: str, end: End, request: Request) -> Request:
+    def _refuse_some(self, core: DataPlane, address: str, end: End, request: Request) -> Request:
         """Refuse what the test wants refused; return the rest of the request."""
         self.received.update((end.identity, operation[0]) for operation in request.operations)
         refused = [(op[0], refusal, "full") for op in request.operations if (refusal := self.refuse(op[0]))]
         if refused:
-            header = (core.table.cluster, core.incarnation, 0, core.table.version)
-            for _, frame in frames(Reply(*header, 0, (), (), tuple(refused))):
+            for _, frame in frames(Reply(*core.header(), 0, (), (), tuple(refused))):
                 self.send(address, end, frame, is_to_node=False)
         numbers = {number for number, _, _ in refused}
         return replace(request, operations=tuple(op for op in request.operations if op[0] not in numbers))

@@ -79,8 +79,7 @@ def test_wrong_usage_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_setting_of_a_node_is_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
     main(["node", "--help"])
     text = capsys.readouterr().out
-    hidden = {"static_cluster"}
-    assert [name for name in NAMES if f"--{name.replace('_', '-')} " not in text] == sorted(hidden)
+    assert [name for name in NAMES if f"--{name.replace('_', '-')} " not in text] == []
 
 
 def test_the_defaults_that_the_help_tells_are_those_of_a_node(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +99,6 @@ def test_the_defaults_that_the_help_tells_are_those_of_a_node(capsys: pytest.Cap
         (["--max-memory", "0"], "setting 'max_memory' as --max-memory cannot be '0'"),
         (["--client", "7700"], "setting 'client' as --client cannot be '7700': an address is host:port"),
         (["--config", "no/such/file"], "cannot read the configuration file no/such/file"),
-        (["--static-cluster", "no/such/file"], "cannot read the cluster file no/such/file"),
     ],
 )
 def test_a_wrong_setting_is_one_line_and_status_2(

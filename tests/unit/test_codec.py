@@ -4,7 +4,6 @@
 """
 
 import struct
-import tracemalloc
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from gimmal.errors import LocalProtocolError, RemoteProtocolError
 from gimmal.types import Command
 from gimmal.wire import commands, limits
 from gimmal.wire.codec import decode, encode, frames, integer_of, pack_integer, pack_value, unpack_value
+from gimmal.wire.kinds import FROM_CLIENTS, FROM_NODES, KINDS, TO_CLIENTS
 from gimmal.wire.messages import (
     FetchStatus,
     FetchTable,
@@ -23,6 +23,7 @@ from gimmal.wire.messages import (
     Status,
     TableRows,
 )
+from tests.unit.hostile import JUNK, check_flips, check_truncations, peak_bytes_of_refusing, refusal_of
 
 CLUSTER = bytes(range(16))
 K, V = b"key", pack_value("v")
@@ -45,7 +46,7 @@ OPERATIONS = tuple((number, 5, 1, 0, 0, command) for number, command in enumerat
 GOLDEN: dict[str, tuple[Message, str]] = {
     "request": (
         Request(CLUSTER, 0, 2, 1, 77, 5_000, OPERATIONS),
-        "010197c410000102030405060708090a0b0c0d0e0f0002014dcd13889d9601050100009201c4036b65799602"
+        "020197c410000102030405060708090a0b0c0d0e0f0002014dcd13889d9601050100009201c4036b65799602"
         "05010000920292c4036b6579c4016c9603050100009203c4036b65799604050100009204c4036b6579960505"
         "0100009405c40007099606050100009610c4036b6579c402a176cd05dc01c09607050100009610c4036b6579"
         "c402a1760000cd012c960805010000931194c4036b6579c402a176c4016cc402a176009609050100009212c4"
@@ -54,27 +55,27 @@ GOLDEN: dict[str, tuple[Message, str]] = {
     ),
     "reply": (
         Reply(CLUSTER, 2, 0, 1, 2**47, (1, 2, 3), (b"\0" * 8 + V, (None, V), True), ((4, 1, "moved"),)),
-        "010298c410000102030405060708090a0b0c0d0e0f020001cf00008000000000009301020393c40a00000000"
+        "020298c410000102030405060708090a0b0c0d0e0f020001cf00008000000000009301020393c40a00000000"
         "00000000a17692c0c402a176c391930401a56d6f766564",
     ),
-    "fetch table": (FetchTable(b"", 0, 0, 0), "010394c400000000"),
+    "fetch table": (FetchTable(b"", 0, 0, 0), "020394c400000000"),
     "table": (
-        TableRows(CLUSTER, 2, 0, 1, (CLUSTER, 1, (), ((None, 1, 1, (), (), (), (), ()),))),
-        "010495c410000102030405060708090a0b0c0d0e0f02000194c410000102030405060708090a0b0c0d0e0f01"
-        "909198c001019090909090",
+        TableRows(CLUSTER, 2, 0, 9, (CLUSTER, 9, 4, ("n1/a",), (), ((3, None, 1, 1, (), (), (), (), (), 7),))),
+        "020495c410000102030405060708090a0b0c0d0e0f02000996c410000102030405060708090a0b0c0d0e0f09"
+        "0491a46e312f6190919a03c00101909090909007",
     ),
     "no newer table": (
         TableRows(CLUSTER, 2, 0, 1, None),
-        "010495c410000102030405060708090a0b0c0d0e0f020001c0",
+        "020495c410000102030405060708090a0b0c0d0e0f020001c0",
     ),
-    "fetch status": (FetchStatus(CLUSTER, 0, 2, 1), "010594c410000102030405060708090a0b0c0d0e0f000201"),
+    "fetch status": (FetchStatus(CLUSTER, 0, 2, 1), "020594c410000102030405060708090a0b0c0d0e0f000201"),
     "status": (
         Status(CLUSTER, 2, 0, 1, (("name", "n1"), ("entries", 3))),
-        "010695c410000102030405060708090a0b0c0d0e0f0200019292a46e616d65a26e3192a7656e747269657303",
+        "020695c410000102030405060708090a0b0c0d0e0f0200019292a46e616d65a26e3192a7656e747269657303",
     ),
     "problem": (
         Problem(b"", 2, 0, 1, 1, "a frame of 0 bytes"),
-        "010796c40002000101b261206672616d65206f662030206279746573",
+        "020796c40002000101b261206672616d65206f662030206279746573",
     ),
 }
 
@@ -87,7 +88,22 @@ def test_golden_bytes(name: str) -> None:
 
 
 def test_every_kind_has_golden_bytes() -> None:
+    """Those between nodes have theirs in `test_peer_codec.py`."""
     assert sorted(encode(message)[1] for message, _ in GOLDEN.values()) == [1, 2, 3, 4, 4, 5, 6, 7]
+    assert {encode(message)[1] for message, _ in GOLDEN.values()} == KINDS.keys() - FROM_NODES
+
+
+def test_clients_and_nodes_take_what_is_for_them() -> None:
+    assert sorted(FROM_CLIENTS) == [1, 3, 5]
+    assert sorted(TO_CLIENTS) == [2, 4, 6, 7]
+    for message, _ in GOLDEN.values():
+        frame = encode(message)
+        for expected in (FROM_CLIENTS, TO_CLIENTS, FROM_NODES):
+            if frame[1] in expected:
+                assert decode(frame, expected) == message
+            else:
+                with pytest.raises(RemoteProtocolError, match="unexpected kind"):
+                    decode(frame, expected)
 
 
 def test_refusals_and_faults_keep_their_numbers() -> None:
@@ -108,7 +124,7 @@ def test_refusals_and_faults_keep_their_numbers() -> None:
     ]
     assert list(map(int, Refusal)) == list(range(1, 9))
     assert [(fault.name, int(fault)) for fault in Fault] == [
-        *(("MALFORMED", 1), ("WRONG_CLUSTER", 2), ("UNEXPECTED", 3))
+        *(("MALFORMED", 1), ("WRONG_CLUSTER", 2), ("UNEXPECTED", 3), ("NOT_READY", 4))
     ]
 
 
@@ -117,52 +133,12 @@ def test_refusals_and_faults_keep_their_numbers() -> None:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_every_truncation_is_refused(name: str) -> None:
-    frame = encode(GOLDEN[name][0])
-    for length in range(len(frame)):
-        with pytest.raises(RemoteProtocolError):
-            decode(frame[:length])
-    with pytest.raises(RemoteProtocolError):
-        decode(frame + b"\xc0")
+    check_truncations(GOLDEN[name][0])
 
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_every_flip_of_a_byte_is_refused_or_another_message(name: str) -> None:
-    frame = encode(GOLDEN[name][0])
-    markers = (
-        0x00,
-        0x80,
-        0x81,
-        0x90,
-        0x93,
-        0xA0,
-        0xC0,
-        0xC1,
-        0xC3,
-        0xC4,
-        0xC7,
-        0xCB,
-        0xCF,
-        0xD3,
-        0xDD,
-        0xDF,
-        0xFF,
-    )
-    for position, byte in enumerate(frame):
-        for other in {*(byte ^ 1 << bit for bit in range(8)), *markers} - {byte}:
-            changed = frame[:position] + bytes([other]) + frame[position + 1 :]
-            try:
-                message = decode(changed)
-            except RemoteProtocolError:
-                continue
-            assert position > 0, "another version passed"
-            assert type(message) is type(GOLDEN[name][0]) or position == 1
-            decode(encode(message))  # what passed is within what we send ourselves
-
-
-def refusal_of(frame: bytes) -> str:
-    with pytest.raises(RemoteProtocolError) as caught:
-        decode(frame)
-    return str(caught.value)
+    check_flips(GOLDEN[name][0])
 
 
 @pytest.mark.parametrize(
@@ -170,13 +146,13 @@ def refusal_of(frame: bytes) -> str:
     [
         (b"", "0 bytes"),
         (b"\x01", "1 bytes"),
-        (b"\x02\x03", "version 2: this side speaks version 1"),
+        (b"\x01\x03", "version 1: this side speaks version 2"),
         (b"\x00\x03", "version 0"),
-        (b"\x01\x00", "unexpected kind of message: 0"),
-        (b"\x01\xff", "unexpected kind of message: 255"),
-        (b"\x01\x03", "malformed FetchTable"),
-        (b"\x01\x03\xc1", "malformed FetchTable"),
-        (b"\x01\x03\x94\xc4\x00\x00\x00\x00\x00", "malformed FetchTable"),  # something behind it
+        (b"\x02\x00", "unexpected kind of message: 0"),
+        (b"\x02\xff", "unexpected kind of message: 255"),
+        (b"\x02\x03", "malformed FetchTable"),
+        (b"\x02\x03\xc1", "malformed FetchTable"),
+        (b"\x02\x03\x94\xc4\x00\x00\x00\x00\x00", "malformed FetchTable"),  # something behind it
     ],
 )
 def test_what_is_no_message_says_so(frame: bytes, said: str) -> None:
@@ -184,7 +160,7 @@ def test_what_is_no_message_says_so(frame: bytes, said: str) -> None:
 
 
 def request_with(operations: Any) -> bytes:
-    return b"\x01\x01" + pack_value((b"", 0, 0, 0, 0, 0, operations))
+    return b"\x02\x01" + pack_value((b"", 0, 0, 0, 0, 0, operations))
 
 
 def request_of(command: Any) -> bytes:
@@ -288,7 +264,7 @@ def test_a_bad_operation_is_refused(operation: Any) -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("kind", [3, 5])
 def test_a_bad_header_is_refused(kind: int, tree: Any) -> None:
-    refusal_of(bytes([1, kind]) + pack_value(tree))
+    refusal_of(bytes([2, kind]) + pack_value(tree))
 
 
 @pytest.mark.parametrize(
@@ -307,7 +283,7 @@ def test_a_bad_header_is_refused(kind: int, tree: Any) -> None:
     ids=lambda value: repr(value)[:40],
 )  # fmt: skip
 def test_a_bad_field_is_refused(kind: int, rest: tuple[Any, ...]) -> None:
-    refusal_of(bytes([1, kind]) + pack_value((b"", 0, 0, 0, *rest)))
+    refusal_of(bytes([2, kind]) + pack_value((b"", 0, 0, 0, *rest)))
 
 
 def test_text_is_utf_8() -> None:
@@ -319,39 +295,27 @@ def test_text_is_utf_8() -> None:
 @pytest.mark.parametrize("levels", [500, 600, 1_000, 1_100, 50_000])
 @pytest.mark.parametrize("kind", range(1, 8))
 def test_deep_nesting_is_refused(kind: int, levels: int) -> None:
-    refusal_of(bytes([1, kind]) + b"\x91" * levels + b"\x90")
-    refusal_of(bytes([1, kind]) + b"\x97\xc4\x00\x00\x00\x00\x00\x00" + b"\x91" * levels + b"\x90")
+    refusal_of(bytes([2, kind]) + b"\x91" * levels + b"\x90")
+    refusal_of(bytes([2, kind]) + b"\x97\xc4\x00\x00\x00\x00\x00\x00" + b"\x91" * levels + b"\x90")
 
 
 @pytest.mark.parametrize("marker", [b"\xdd", b"\xc6", b"\xdb", b"\xdf", b"\xc9"])
 @pytest.mark.parametrize("length", [2**32 - 1, 2**31, 2**20])
 def test_a_huge_declared_length_is_refused(marker: bytes, length: int) -> None:
     declared = marker + struct.pack(">I", length)
-    assert peak_bytes_of_refusing(b"\x01\x04" + declared + b"x" * 100) < 1_000_000
-    refusal_of(b"\x01\x03\x94" + declared)
-    refusal_of(b"\x01\x01" + pack_value((b"", 0, 0, 0, 0, 0, ()))[:-1] + declared)
-    refusal_of(b"\x01\x04\x95" + declared + bytes(limits.PLAIN_FRAME_BYTES_MAX))
+    assert peak_bytes_of_refusing(b"\x02\x04" + declared + b"x" * 100) < 1_000_000
+    refusal_of(b"\x02\x03\x94" + declared)
+    refusal_of(b"\x02\x01" + pack_value((b"", 0, 0, 0, 0, 0, ()))[:-1] + declared)
+    refusal_of(b"\x02\x04\x95" + declared + bytes(limits.PLAIN_FRAME_BYTES_MAX))
 
 
 # -- memory ---------------------------------------------------------
 
 
-def peak_bytes_of_refusing(frame: bytes) -> int:
-    tracemalloc.start()
-    try:
-        refusal_of(frame)
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
-JUNK = [b"\x90", b"\x80", b"\x91\x90", b"\x91\x80", b"\xc0", b"\xa0", b"\xc4\x00", b"\x92\x91\xc0\x80"]
-
-
 @pytest.mark.parametrize("unit", JUNK[:4], ids=bytes.hex)
 def test_a_long_frame_of_junk_costs_nothing(unit: bytes) -> None:
     count = (limits.MESSAGE_BYTES_MAX - 16) // len(unit)
-    frame = b"\x01\x02\x98" + b"\xdd" + struct.pack(">I", count) + unit * count
+    frame = b"\x02\x02\x98" + b"\xdd" + struct.pack(">I", count) + unit * count
     assert limits.PLAIN_FRAME_BYTES_MAX < len(frame) <= limits.MESSAGE_BYTES_MAX
     assert peak_bytes_of_refusing(frame) < 1_000_000
 
@@ -359,19 +323,19 @@ def test_a_long_frame_of_junk_costs_nothing(unit: bytes) -> None:
 @pytest.mark.parametrize("unit", JUNK, ids=bytes.hex)
 def test_a_plain_frame_of_junk_costs_little(unit: bytes) -> None:
     count = (limits.PLAIN_FRAME_BYTES_MAX - 16) // len(unit)
-    frame = b"\x01\x02\x98" + b"\xdd" + struct.pack(">I", count) + unit * count
+    frame = b"\x02\x02\x98" + b"\xdd" + struct.pack(">I", count) + unit * count
     assert len(frame) <= limits.PLAIN_FRAME_BYTES_MAX
     assert peak_bytes_of_refusing(frame) < 30_000_000
 
 
 def test_nested_arrays_that_promise_much_cost_little() -> None:
     declared = b"\xdd" + struct.pack(">I", limits.PLAIN_FRAME_BYTES_MAX - 10_000)
-    frame = (b"\x01\x02" + declared * 1_000).ljust(limits.PLAIN_FRAME_BYTES_MAX, b"\x80")
+    frame = (b"\x02\x02" + declared * 1_000).ljust(limits.PLAIN_FRAME_BYTES_MAX, b"\x80")
     assert peak_bytes_of_refusing(frame) < 30_000_000
 
 
 def test_a_frame_above_the_limit_is_refused() -> None:
-    assert "the limit is" in refusal_of(b"\x01\x02".ljust(limits.MESSAGE_BYTES_MAX + 1, b"\xc0"))
+    assert "the limit is" in refusal_of(b"\x02\x02".ljust(limits.MESSAGE_BYTES_MAX + 1, b"\xc0"))
 
 
 # -- bounds that are met exactly ---------------------------------------------------------
@@ -402,14 +366,6 @@ def test_what_cannot_be_cut_and_is_too_long_is_not_sent() -> None:
     request = Request(b"", 0, 0, 0, 0, 0, ((1, 0, 0, 0, 0, (commands.SET_MANY, (K, half, b"l", half), 0)),))
     with pytest.raises(LocalProtocolError, match="cannot be cut"):
         list(frames(request))
-
-
-def test_the_largest_table_can_be_received() -> None:
-    from gimmal.cluster.static import StaticNode, static_table
-
-    table = static_table(CLUSTER, [StaticNode("n1", "h:1", "h:2", "h:3")], 16_384)
-    rows = TableRows(CLUSTER, 1, 0, 1, table.to_wire())
-    assert [decode(frame) for _, frame in frames(rows)] == [rows]
 
 
 # -- integers in values ---------------------------------------------------------

@@ -7,9 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gimmal.cluster.table import Addresses
 from gimmal.errors import ConfigError
 from gimmal.leader.memory import MemoryLimits
 from gimmal.node.config import NAMES, NodeConfig, load_config, parse_address
+from gimmal.node.settings import NodeSettings
+
+UUID = bytes(range(16))
 
 
 def toml(folder: Path, text: str) -> Path:
@@ -51,7 +55,16 @@ GIVEN: dict[str, tuple[Any, str, Any]] = {  # setting -> in a file, in the envir
     "name": ("n-1.a_b", "n-1.a_b", "n-1.a_b"),
     "client": ("[::1]:7700", "[::1]:7700", "[::1]:7700"),
     "peer": ("host.example:07701", "host.example:07701", "host.example:7701"),
-    "pubsub": ("0.0.0.0:1", "0.0.0.0:1", "0.0.0.0:1"),
+    "pubsub": ("10.0.0.1:1", "10.0.0.1:1", "10.0.0.1:1"),
+    "advertise_client": ("n1.example:7700", "n1.example:7700", "n1.example:7700"),
+    "advertise_peer": ("n1.example:7701", "n1.example:7701", "n1.example:7701"),
+    "advertise_pubsub": ("n1.example:7702", "n1.example:7702", "n1.example:7702"),
+    "networks": ("lan=h:1/h:2, wan=[::1]:3/[::1]:4",) * 2
+    + ((("lan", Addresses("h:1", "h:2")), ("wan", Addresses("[::1]:3", "[::1]:4"))),),
+    "bootstrap": (True, "yes", True),
+    "expect": (3, "3", 3),
+    "join": (["n1:7701", "n2:7701"], "n1:7701, n2:7701", ("n1:7701", "n2:7701")),
+    "data_dir": ("data/n1", "data/n1", Path("data/n1")),
     "zone": ("eu-1", "eu-1", "eu-1"),
     "weight": (3, "3", 3),
     "partitions": (16, "16", 16),
@@ -59,18 +72,18 @@ GIVEN: dict[str, tuple[Any, str, Any]] = {  # setting -> in a file, in the envir
     "max_memory": ("2gb", "2gb", 2 * 1024**3),
     "policy": ("lru", "lru", "lru"),
     "log_level": ("debug", "debug", "debug"),
-    "static_cluster": ("nodes.json", "nodes.json", Path("nodes.json")),
 }
 
 
 def test_every_setting_comes_from_every_source(tmp_path: Path) -> None:
     assert set(GIVEN) == set(NAMES)
     for name, (in_file, in_environment, expected) in GIVEN.items():
-        file = toml(tmp_path, f"{name} = {in_file!r}\n")
+        file = toml(tmp_path, f"{name} = {str(in_file).lower() if in_file is True else repr(in_file)}\n")
+        needed = {"bootstrap": "true"} if name == "expect" else {}
         for config in (
-            load_config({}, {}, file),
-            load_config({}, {f"GIMMAL_{name.upper()}": in_environment}),
-            load_config({name: in_file}, {}),
+            load_config(needed, {}, file),
+            load_config(needed, {f"GIMMAL_{name.upper()}": in_environment}),
+            load_config({**needed, name: in_file}, {}),
         ):
             assert getattr(config, name) == expected
             assert type(getattr(config, name)) is type(expected)
@@ -132,7 +145,20 @@ BAD: dict[str, list[Any]] = {
     "max_memory": [0, -1, "", "0", "0mb", "-1", "1.5gb", "1tb", "mb", "one", True, 1.5, "1 2"],
     "policy": ["", "LRU", "evict", 1, None.__class__, ["lru"]],
     "log_level": ["", "INFO", "loud", "trace", 10],
-    "static_cluster": ["", 5, True],
+    "advertise_client": ["", "h", 5],
+    "advertise_peer": ["", "h:0", "h:1,h:2"],
+    "advertise_pubsub": ["", "h:1/h:2", None.__class__],
+    "networks": [
+        *("", 5, True, "lan", "lan=", "lan=h:1", "lan=h:1/", "lan=h:1/h:x", "=h:1/h:2", "a b=h:1/h:2"),
+        *("default=h:1/h:2", "lan=h:1/h:2,", "lan=h:1/h:2,lan=h:3/h:4"),
+        ",".join(f"n{number}=h:1/h:2" for number in range(16)),
+        *({"lan": "h:1"}, {"lan": {"client": "h:1"}}, {"lan": {"client": "h:1", "pubsub": "h:2", "peer": "h:3"}}),
+        *({"lan": {"client": "h:1", "pubsub": 5}}, {"default": {"client": "h:1", "pubsub": "h:2"}}),
+    ],
+    "bootstrap": ["", "maybe", 2, 1.0, [True], None.__class__],
+    "expect": [0, -1, "", "x", True, 2.0],
+    "join": ["", " ", ",", "h:1,", "h", [], ["h:1", ""], [5], 5, True, {"h:1": 1}],
+    "data_dir": ["", 5, True, "a\0b", ["data"]],
 }  # fmt: skip
 
 
@@ -189,12 +215,100 @@ def test_a_file_that_cannot_be_read_or_is_not_toml(tmp_path: Path) -> None:
     assert "is not TOML" in complaint(file=tmp_path / "binary.toml")
 
 
+# --- what settings mean together
+
+
+def test_a_node_by_itself_founds_its_own_cluster() -> None:
+    assert load_config({}, {}).settings(UUID) == NodeSettings(
+        name="node1",
+        uuid=UUID,
+        peer="127.0.0.1:7701",
+        networks=(("default", Addresses("127.0.0.1:7700", "127.0.0.1:7702")),),
+        seeds=(),
+        expect=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "expect"),
+    [
+        ({"join": "h:1"}, 0),
+        ({"join": "h:1", "bootstrap": False}, 0),
+        ({"join": "h:1", "bootstrap": True}, 1),
+        ({"join": "h:1", "bootstrap": True, "expect": 3}, 3),
+        ({"bootstrap": True}, 1),
+        ({"bootstrap": True, "expect": 3}, 3),
+    ],
+)
+def test_only_a_node_that_may_found_expects_others(flags: dict[str, Any], expect: int) -> None:
+    assert load_config(flags, {}).settings(UUID).expect == expect
+
+
+def test_a_node_that_can_neither_found_nor_join_is_refused() -> None:
+    assert "'bootstrap' is false and 'join' names no node" in complaint({"bootstrap": False})
+
+
+@pytest.mark.parametrize("flags", [{}, {"join": "h:1"}, {"join": "h:1", "bootstrap": False}])
+def test_only_a_founder_waits_for_others(flags: dict[str, Any]) -> None:
+    assert "set 'bootstrap' too" in complaint({**flags, "expect": 3})
+
+
+def test_the_same_seed_twice_is_one() -> None:
+    assert load_config({"join": "h:1,g:2,h:01"}, {}).settings(UUID).seeds == ("h:1", "g:2")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "*", "[::]"])
+@pytest.mark.parametrize("setting", ["client", "peer", "pubsub"])
+def test_a_node_that_listens_everywhere_has_to_say_where_it_is(setting: str, host: str) -> None:
+    said = complaint({setting: f"{host}:7"})
+    assert f"setting {setting!r} is {host}:7" in said
+    assert f"Set 'advertise_{setting}' to the address at which others reach it" in said
+    settings = load_config({setting: f"{host}:7", f"advertise_{setting}": "n1.example:8"}, {}).settings(UUID)
+    (_, default), *_ = settings.networks
+    assert "n1.example:8" in (default.client, settings.peer, default.pubsub)
+
+
+def test_each_socket_has_an_address_of_its_own() -> None:
+    assert "each needs an address of its own" in complaint({"client": "h:1", "peer": "h:1"})
+    assert "each needs an address of its own" in complaint({"pubsub": "127.0.0.1:7701"})
+
+
+def test_networks_as_tables_of_a_file_come_after_the_default_one(tmp_path: Path) -> None:
+    file = toml(tmp_path, '[networks.host]\nclient = "127.0.0.1:17700"\npubsub = "127.0.0.1:17702"\n')
+    assert load_config({}, {}, file).settings(UUID).networks == (
+        ("default", Addresses("127.0.0.1:7700", "127.0.0.1:7702")),
+        ("host", Addresses("127.0.0.1:17700", "127.0.0.1:17702")),
+    )
+
+
+def test_the_core_is_told_what_the_settings_say(tmp_path: Path) -> None:
+    flags = {"name": "n1", "zone": "a", "weight": 2, "partitions": 16, "max_entries": 5, "data_dir": tmp_path}
+    assert load_config(flags, {}).settings(UUID) == NodeSettings(
+        name="n1",
+        uuid=UUID,
+        peer="127.0.0.1:7701",
+        networks=(("default", Addresses("127.0.0.1:7700", "127.0.0.1:7702")),),
+        zone="a",
+        weight=2,
+        partitions=16,
+        memory_limits=MemoryLimits(5, None, "refuse"),
+        is_durable=True,
+    )
+
+
+# --- anything at all
+
+
 def check_usable(config: NodeConfig) -> None:
     for address in (config.client, config.peer, config.pubsub):
         assert parse_address(address) == address
     assert config.weight in range(1, 1_001)
     assert config.partitions in [1 << exponent for exponent in range(15)]
     assert config.policy in ("refuse", "lru")
+    settings = config.settings(UUID)
+    for address in (*settings.seeds, settings.peer, *(end for _, ends in settings.networks for end in ends)):
+        assert parse_address(address) == address
+    assert settings.expect or settings.seeds
 
 
 VALUES: st.SearchStrategy[Any] = st.one_of(

@@ -32,7 +32,8 @@ from gimmal.wire.messages import (
     Status,
     TableRows,
 )
-from tests.unit.fake_network import CLUSTER, DROP, End, Outcome, World, only_towards, three_nodes, with_leaders
+from tests.unit.fake_network import CLUSTER, DROP, End, Outcome, World, only_towards, three_nodes
+from tests.unit.tables import with_leaders
 
 SEEDS = ["h1:1", "h2:1", "h3:1"]
 
@@ -213,9 +214,13 @@ def hostile_messages(dice: random.Random, world: World) -> Message:
         (1, 2, 3, 4),
         replace(other_cluster, version=9).to_wire(),
         replace(world.table, version=1).to_wire(),
-        (CLUSTER, 5, world.table.nodes, ()),
-        (CLUSTER, 5, (), world.table.partitions),
-        (CLUSTER, 5, world.table.nodes, ((None, 1, 1, (), (), (), (), ()),) * 3),
+        (CLUSTER, 5, 0, (), world.table.nodes, ()),
+        (CLUSTER, 5, 0, (), (), tuple((number, *row) for number, row in enumerate(world.table.partitions))),
+        (CLUSTER, 5, 0, (), world.table.nodes, tuple((i, None, 1, 1, (), (), (), (), (), 1) for i in range(3))),
+        (CLUSTER, 5, 4, (), (), ()),
+        (CLUSTER, 5, 1, (), (), ((0, "n9", 2, 2, (), (), (), (), (), 5),)),
+        (CLUSTER, 5, 1, (), (), ((64, None, 2, 2, (), (), (), (), (), 5),)),
+        (CLUSTER, 5, 1, (), (), ((0, None, 1, 1, (), (), (), (), (), 5),)),
     ]
     return dice.choice(
         [
@@ -336,7 +341,8 @@ class Storm:
     def end_well(self) -> None:
         self.is_over = True
         self.world.unplugged = set()
-        self.world.become(replace(three_nodes(), version=1_000))
+        leaders = {partition: row.leader for partition, row in enumerate(three_nodes().partitions)}
+        self.world.become(with_leaders(self.world.table, leaders, version=1_000))
         self.world.run(10.0)
 
 

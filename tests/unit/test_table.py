@@ -1,40 +1,46 @@
-"""The cluster table travels unharmed, and nothing but a consistent table arrives; static tables from files."""
+"""The cluster table travels unharmed, whole and as differences, and nothing but a consistent table arrives."""
 
-import json
 from contextlib import suppress
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gimmal.cluster.static import DEFAULT_NETWORK, StaticNode, load_static_table, static_table
 from gimmal.cluster.table import Addresses, Incarnation, NodeRow, PartitionRow, Table
-from gimmal.errors import ConfigError, RemoteProtocolError
-from gimmal.wire.codec import decode, encode, pack_value
+from gimmal.errors import RemoteProtocolError
+from gimmal.wire import limits
+from gimmal.wire.codec import decode, encode
 from gimmal.wire.messages import TableRows
+from tests.unit.tables import as_lists, as_tuples, check_consistent, static_nodes, static_table, with_leaders, with_node
 
 CLUSTER = bytes(range(16))
 RICH = Table(
     cluster=CLUSTER,
     version=9,
+    voters=("n1/1", "nøde/c0ffee"),
     nodes=(
         NodeRow(
-            "n1",
-            4,
-            b"\1" * 16,
-            "zone-a",
-            2,
-            "alive",
-            "10.0.0.1:7701",
-            (("internal", Addresses("10.0.0.1:7700", "10.0.0.1:7702")), ("host", Addresses("h:1", "h:2"))),
+            name="n1",
+            incarnation=4,
+            uuid=b"\1" * 16,
+            voter="n1/1",
+            zone="zone-a",
+            weight=2,
+            status="alive",
+            peer="10.0.0.1:7701",
+            networks=(("internal", Addresses("10.0.0.1:7700", "10.0.0.1:7702")), ("host", Addresses("h:1", "h:2"))),
+            changed_at=4,
         ),
-        NodeRow("nøde", 5, b"", "", 1, "fenced", "p:1", (("default", Addresses("c:1", "s:1")),)),
+        NodeRow(
+            *("nøde", 5, b"\2" * 16, "nøde/c0ffee", "", 1, "fenced", "p:1"),
+            *((("default", Addresses("c:1", "s:1")),), 9),
+        ),
     ),
     partitions=(
-        PartitionRow("n1", 3, 8, ("n1", "nøde"), (Incarnation("n1", 4),), (Incarnation("nøde", 5),), ("nøde",)),
-        PartitionRow(None, 1, 2, ("n1",), (), (Incarnation("n1", 3),), (), ("n1",)),
+        PartitionRow("n1", 3, 8, ("n1", "nøde"), (Incarnation("n1", 4),), (Incarnation("nøde", 5),), ("nøde",), (), 9),
+        PartitionRow(None, 1, 2, ("n1",), (), (Incarnation("n1", 3),), (), ("n1",), 4),
     ),
 )
 
@@ -43,10 +49,6 @@ def travel(table: Table) -> Table:
     message = decode(encode(TableRows(CLUSTER, 1, 0, 1, table.to_wire())))
     assert isinstance(message, TableRows)
     return Table.from_wire(message.table)
-
-
-def static_nodes(*names: str) -> list[StaticNode]:
-    return [StaticNode(name, f"{name}:1", f"{name}:2", f"{name}:3") for name in names]
 
 
 @pytest.mark.parametrize(
@@ -69,40 +71,13 @@ def test_a_node_is_found_by_name_and_network() -> None:
     assert row.addresses("nowhere") is None
 
 
+def test_nodes_are_in_the_order_of_their_names() -> None:
+    cluster, version, since, voters, nodes, partitions = RICH.to_wire()
+    backwards = (cluster, version, since, voters, nodes[::-1], partitions[::-1])
+    assert Table.from_wire(backwards) == RICH
+
+
 # -- hostile trees -----------------------------------------------------------------------
-
-
-def as_lists(tree: Any) -> Any:
-    """A table as nested lists, for a test to spoil."""
-    return list(map(as_lists, tree)) if isinstance(tree, tuple) else tree
-
-
-def as_tuples(tree: Any) -> Any:
-    return tuple(map(as_tuples, tree)) if isinstance(tree, list) else tree
-
-
-def check_consistent(table: Table) -> None:
-    """What the holders of a table rely on."""
-    assert len(table.cluster) == 16
-    assert table.version > 0
-    names = [row.name for row in table.nodes]
-    assert len(set(names)) == len(names) > 0
-    assert len(table.partitions) in [1 << exponent for exponent in range(15)]
-    for row in table.nodes:
-        texts = [row.name, row.zone, row.status, row.peer]
-        texts += [text for name, addresses in row.networks for text in (name, *addresses)]
-        assert all(type(text) is str for text in texts)
-        assert type(row.incarnation) is type(row.weight) is int
-        assert row.networks
-        assert type(row.uuid) is bytes
-    for partition in table.partitions:
-        assert partition.leader is None or partition.leader in names
-        assert type(partition.epoch) is type(partition.version) is int
-        holders = (*partition.replicas, *partition.adding, *partition.removing)
-        assert all(type(name) is str for name in holders)
-        for name, number in (*partition.in_sync, *partition.eligible):
-            assert type(name) is str
-            assert type(number) is int
 
 
 JUNK: st.SearchStrategy[Any] = st.recursive(
@@ -142,10 +117,47 @@ def test_a_spoiled_table_is_refused_or_consistent(data: st.DataObject) -> None:
         check_consistent(Table.from_wire(as_tuples(tree)))
 
 
+OLDER = replace(
+    RICH,
+    version=8,
+    nodes=(RICH.nodes[0], RICH.nodes[1]._replace(status="alive", changed_at=5)),
+    partitions=(RICH.partitions[0]._replace(version=7, changed_at=6), RICH.partitions[1]),
+)
+"""What RICH was one version before."""
+
+
+@given(st.data())
+@settings(max_examples=300)
+def test_a_spoiled_difference_is_refused_or_leads_to_a_consistent_table(data: st.DataObject) -> None:
+    tree = as_lists(RICH.to_wire(data.draw(st.sampled_from([0, 4, 8]))))
+    for _ in range(data.draw(st.integers(1, 2))):
+        spoil(data, tree)
+    with suppress(RemoteProtocolError):
+        table = OLDER.updated(as_tuples(tree))
+        check_consistent(table)
+        check_not_gone_back(OLDER, table)
+
+
+def check_not_gone_back(before: Table, after: Table) -> None:
+    assert after.version >= before.version
+    assert after is before or after.version > before.version
+    assert len(after.partitions) == len(before.partitions)
+    for row in before.nodes:
+        newer = after.node(row.name)
+        assert newer is not None
+        assert (newer.incarnation, newer.changed_at) >= (row.incarnation, row.changed_at)
+    for old, new in zip(before.partitions, after.partitions, strict=True):
+        assert new.epoch >= old.epoch
+        assert new.version >= old.version
+        assert new == old or new.version > old.version
+
+
 @given(JUNK)
 def test_junk_is_no_table(junk: Any) -> None:
     with pytest.raises(RemoteProtocolError, match="malformed cluster table"):
         Table.from_wire(as_tuples(junk))
+    with pytest.raises(RemoteProtocolError, match="malformed cluster table"):
+        RICH.updated(as_tuples(junk))
 
 
 def spoiled(*path: int, to: Any) -> Any:
@@ -157,25 +169,47 @@ def spoiled(*path: int, to: Any) -> Any:
     return as_tuples(tree)
 
 
-NODES, PARTITIONS = 2, 3
+VERSION, SINCE, VOTERS, NODES, PARTITIONS = 1, 2, 3, 4, 5
+ROWS = RICH.to_wire()[PARTITIONS]
+LONG = "n" * (limits.NAME_BYTES_MAX + 1)
 
 
 @pytest.mark.parametrize(
     "tree",
     [
-        spoiled(0, to=b"short"), spoiled(0, to="x" * 16), spoiled(1, to=0), spoiled(1, to=True),
-        spoiled(NODES, to=()), spoiled(NODES, 1, 0, to="n1"), spoiled(NODES, 0, 0, to=7),
-        spoiled(NODES, 0, 1, to="1"), spoiled(NODES, 0, 1, to=True), spoiled(NODES, 0, 2, to="uuid"),
-        spoiled(NODES, 0, 4, to=1.0), spoiled(NODES, 0, 7, to=()), spoiled(NODES, 0, 7, to=None),
-        spoiled(NODES, 0, 7, 0, to=("default",)), spoiled(NODES, 0, 7, 0, 1, to=("one",)),
-        spoiled(PARTITIONS, to=()), spoiled(PARTITIONS, to=(RICH.partitions[0],) * 3),
-        spoiled(PARTITIONS, 0, 0, to="n3"), spoiled(PARTITIONS, 0, 0, to=0), spoiled(PARTITIONS, 0, 0, to=()),
-        spoiled(PARTITIONS, 0, 1, to=0), spoiled(PARTITIONS, 0, 1, to=1.0), spoiled(PARTITIONS, 0, 2, to=-1),
-        spoiled(PARTITIONS, 0, 3, to="n1"), spoiled(PARTITIONS, 0, 3, to=5),
-        spoiled(PARTITIONS, 0, 3, to=(5,)),
-        spoiled(PARTITIONS, 0, 4, to=("n1",)), spoiled(PARTITIONS, 0, 4, to=((4, "n1"),)),
-        spoiled(PARTITIONS, 0, 5, to=(("n1", None),)), spoiled(PARTITIONS, 0, 6, to=b"n1"),
-        spoiled(PARTITIONS, 0, 7, to=((),)),
+        spoiled(0, to=b"short"), spoiled(0, to="x" * 16), spoiled(0, to=b""), spoiled(VERSION, to=0),
+        spoiled(VERSION, to=True), spoiled(VERSION, to=2**63), spoiled(VERSION, to=8), spoiled(VERSION, to=None),
+        spoiled(SINCE, to=1), spoiled(SINCE, to=-1), spoiled(SINCE, to=None), spoiled(SINCE, to=False),
+        spoiled(VOTERS, to=None), spoiled(VOTERS, to="n1/1"), spoiled(VOTERS, to=(5,)), spoiled(VOTERS, to=(LONG,)),
+        spoiled(VOTERS, to=("n1/1",) * (limits.VOTERS_MAX + 1)),
+        spoiled(NODES, to=()), spoiled(NODES, to=None), spoiled(NODES, to=5), spoiled(NODES, 1, 0, to="n1"),
+        spoiled(NODES, 0, 0, to=7), spoiled(NODES, 0, 0, to=""), spoiled(NODES, 0, 0, to=LONG),
+        spoiled(NODES, 0, 1, to="1"), spoiled(NODES, 0, 1, to=True), spoiled(NODES, 0, 1, to=-1),
+        spoiled(NODES, 0, 1, to=2**63), spoiled(NODES, 0, 2, to="uuid"), spoiled(NODES, 0, 2, to=b"uuid"),
+        spoiled(NODES, 0, 3, to=None), spoiled(NODES, 0, 4, to=1), spoiled(NODES, 0, 5, to=1.0),
+        spoiled(NODES, 0, 5, to=-1), spoiled(NODES, 0, 6, to=None), spoiled(NODES, 0, 7, to=b"h:1"),
+        spoiled(NODES, 0, 8, to=()), spoiled(NODES, 0, 8, to=None), spoiled(NODES, 0, 8, to=(("ab", "cd"),)),
+        spoiled(NODES, 0, 8, to=(("default", ("h:1", "h:2")),) * (limits.NETWORKS_MAX + 1)),
+        spoiled(NODES, 0, 8, 0, to=("default",)), spoiled(NODES, 0, 8, 0, 0, to=None),
+        spoiled(NODES, 0, 8, 0, 1, to=("one",)), spoiled(NODES, 0, 8, 0, 1, to=("one", None)),
+        spoiled(NODES, 0, 9, to=0), spoiled(NODES, 0, 9, to=10), spoiled(NODES, 0, 9, to=True),
+        spoiled(NODES, 0, to=RICH.nodes[0][:9]), spoiled(NODES, 0, to=(*RICH.nodes[0], 9)),
+        spoiled(PARTITIONS, to=()), spoiled(PARTITIONS, to=None), spoiled(PARTITIONS, to=ROWS[:1] * 2),
+        spoiled(PARTITIONS, to=(*ROWS, (2, *ROWS[0][1:]))), spoiled(PARTITIONS, to=ROWS[1:]),
+        spoiled(PARTITIONS, to=(ROWS[0], (7, *ROWS[1][1:]))), spoiled(PARTITIONS, to=(*ROWS, ROWS[1])),
+        spoiled(PARTITIONS, 0, 0, to=-1), spoiled(PARTITIONS, 1, 0, to=True), spoiled(PARTITIONS, 0, 0, to=None),
+        spoiled(PARTITIONS, 0, 0, to={}), spoiled(PARTITIONS, 0, to=ROWS[0][:9]), spoiled(PARTITIONS, 0, to=(0,)),
+        spoiled(PARTITIONS, 0, to=()), spoiled(PARTITIONS, 0, to=(*ROWS[0], 9)),
+        spoiled(PARTITIONS, 0, 1, to="n3"), spoiled(PARTITIONS, 0, 1, to=0), spoiled(PARTITIONS, 0, 1, to=()),
+        spoiled(PARTITIONS, 0, 1, to={}),
+        spoiled(PARTITIONS, 0, 2, to=0), spoiled(PARTITIONS, 0, 2, to=1.0), spoiled(PARTITIONS, 0, 2, to=2**63),
+        spoiled(PARTITIONS, 0, 3, to=-1), spoiled(PARTITIONS, 0, 3, to=0),
+        spoiled(PARTITIONS, 0, 4, to="n1"), spoiled(PARTITIONS, 0, 4, to=5), spoiled(PARTITIONS, 0, 4, to=(5,)),
+        spoiled(PARTITIONS, 0, 5, to=("n1",)), spoiled(PARTITIONS, 0, 5, to=((4, "n1"),)),
+        spoiled(PARTITIONS, 0, 5, to=(("n1", -1),)),
+        spoiled(PARTITIONS, 0, 6, to=(("n1", None),)), spoiled(PARTITIONS, 0, 7, to=b"n1"),
+        spoiled(PARTITIONS, 0, 8, to=((),)),
+        spoiled(PARTITIONS, 0, 9, to=0), spoiled(PARTITIONS, 0, 9, to=10), spoiled(PARTITIONS, 0, 9, to=None),
     ],
 )  # fmt: skip
 def test_an_inconsistent_table_is_refused(tree: Any) -> None:
@@ -183,114 +217,109 @@ def test_an_inconsistent_table_is_refused(tree: Any) -> None:
         Table.from_wire(tree)
 
 
-# -- static tables -----------------------------------------------------------------------
+# -- differences ----------------------------------------------------------------------------
+
+FIRST = static_table(CLUSTER, static_nodes("n1", "n2", "n3"), 8)
+SECOND = with_leaders(FIRST, {0: "n2"})
+THIRD = with_node(SECOND, "n3", status="fenced")
+FOURTH = replace(with_leaders(THIRD, {0: "n1", 7: None}), voters=("n1/1", "n2/1"))
 
 
-def test_the_same_list_gives_the_same_table() -> None:
-    names = [f"node-{number}" for number in range(7)]
-    tables = [static_table(CLUSTER, static_nodes(*names), 256) for _ in range(2)]
-    assert tables[0] == tables[1]
-    assert pack_value(tables[0].to_wire()) == pack_value(tables[1].to_wire())
-    assert [row.incarnation for row in tables[0].nodes] == [1, 2, 3, 4, 5, 6, 7]
-    assert {row.networks[0][0] for row in tables[0].nodes} == {DEFAULT_NETWORK}
-    led = [sum(row.leader == name for row in tables[0].partitions) for name in names]
-    assert max(led) - min(led) <= 1
-    for row in tables[0].partitions:
-        assert row.replicas == (row.leader,) == tuple(member.name for member in row.in_sync)
-        assert (row.epoch, row.version) == (1, 1)
+def test_a_difference_holds_only_what_was_written_since() -> None:
+    *_, nodes, partitions = FOURTH.to_wire(2)
+    assert [row[0] for row in nodes] == ["n3"]
+    assert [row[0] for row in partitions] == [0, 7]
+    assert FOURTH.to_wire(4)[4:] == ((), ())
+    assert FOURTH.to_wire(0)[SINCE] == 0
+    assert len(FOURTH.to_wire(0)[PARTITIONS]) == 8
+
+
+@pytest.mark.parametrize("since", range(5))
+@pytest.mark.parametrize("older", [FIRST, SECOND, THIRD, FOURTH])
+def test_a_holder_of_any_version_gets_the_newest(older: Table, since: int) -> None:
+    tree = FOURTH.to_wire(since)
+    if older is FOURTH:
+        assert older.updated(tree) is older
+    elif since <= older.version:  # what it has already may be said again
+        assert older.updated(tree) == FOURTH
+    else:
+        with pytest.raises(RemoteProtocolError, match=f"new since version {since}, which this side does not have"):
+            older.updated(tree)
+
+
+@pytest.mark.parametrize("since", range(4))
+def test_what_is_not_newer_changes_nothing(since: int) -> None:
+    for table in (FIRST, SECOND, THIRD, FOURTH):
+        assert FOURTH.updated(table.to_wire(since)) is FOURTH
+
+
+def test_rows_that_have_not_changed_are_the_same_objects() -> None:
+    newer = SECOND.updated(FOURTH.to_wire(2))
+    assert newer.nodes[0] is SECOND.nodes[0]
+    assert all(newer.partitions[number] is SECOND.partitions[number] for number in range(1, 7))
+
+
+def test_only_a_holder_can_take_a_difference() -> None:
+    with pytest.raises(RemoteProtocolError, match="new since version 1, which this side does not have"):
+        Table.from_wire(SECOND.to_wire(1))
+
+
+def test_a_new_node_and_a_new_life_of_a_node_travel() -> None:
+    (row,) = static_table(CLUSTER, static_nodes("n0"), 1).nodes
+    version = FOURTH.version + 1
+    fifth = replace(FOURTH, version=version, nodes=(row._replace(incarnation=5, changed_at=5), *FOURTH.nodes))
+    sixth = with_node(fifth, "n3", status="alive", incarnation=6, uuid=b"6" * 16)
+    for older in (FIRST, FOURTH, fifth):
+        assert older.updated(sixth.to_wire(older.version)) == sixth
+
+
+NEWER = FOURTH.to_wire(1)
+
+
+def newer(place: int, to: Any) -> Any:
+    return (*NEWER[:place], to, *NEWER[place + 1 :])
+
+
+def row_of(number: int, **changes: Any) -> tuple[Any, ...]:
+    return (number, *FOURTH.partitions[number]._replace(**changes))
+
+
+N3 = FOURTH.nodes[2]
 
 
 @pytest.mark.parametrize(
-    ("cluster", "nodes", "partitions", "said"),
+    ("tree", "said"),
     [
-        (b"short", static_nodes("n1"), 8, "16 bytes"),
-        (CLUSTER, [], 8, "at least one member"),
-        (CLUSTER, static_nodes("n1", "n1"), 8, "share the name 'n1'"),
-        (CLUSTER, static_nodes("n1"), 1_000, "power of two"),
-        (CLUSTER, static_nodes("n1"), 0, "power of two"),
-        (CLUSTER, static_nodes("n1"), 2**15, "power of two"),
-        (CLUSTER, [static_nodes("n1")[0]._replace(weight=0)], 8, "weight"),
-        (CLUSTER, [static_nodes("n1")[0]._replace(name="")], 8, "needs a name"),
-    ],
-)
-def test_a_list_that_makes_no_cluster(cluster: bytes, nodes: list[StaticNode], partitions: int, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        static_table(cluster, nodes, partitions)
-
-
-NODE = {"name": "n1", "client": "a:1", "peer": "a:2", "pubsub": "a:3", "zone": "z", "weight": 2}
-GOOD: dict[str, Any] = {"cluster": CLUSTER.hex(), "partitions": 8, "nodes": [NODE]}
-
-
-def written(folder: Path, content: Any) -> Path:
-    file = folder / "cluster.json"
-    file.write_text(content if isinstance(content, str) else json.dumps(content))
-    return file
-
-
-def test_a_file_is_read(tmp_path: Path) -> None:
-    table = load_static_table(written(tmp_path, GOOD))
-    assert table == static_table(CLUSTER, [StaticNode("n1", "a:1", "a:2", "a:3", "z", 2)], 8)
-    without = {key: value for key, value in GOOD.items() if key != "partitions"}
-    assert len(load_static_table(written(tmp_path, without)).partitions) == 1_024
-
-
-def with_node(**changes: Any) -> dict[str, Any]:
-    node = {key: value for key, value in (NODE | changes).items() if value != "absent"}
-    return GOOD | {"nodes": [node]}
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("", "Expecting value"), ("{", "Expecting"), ("[]", "list"), ("5", "int"), ("null", "None"),
-        ({}, "cluster"), (GOOD | {"cluster": "xyz"}, "hexadecimal"),
-        (GOOD | {"cluster": "00ff"}, "32 hex digits"),
-        (GOOD | {"cluster": 5}, "fromhex"), (GOOD | {"nodes": []}, "at least one"),
-        (GOOD | {"nodes": None}, "None"),
-        (GOOD | {"nodes": ["n1"]}, "mapping"), (GOOD | {"nodes": [NODE, NODE]}, "share the name"),
-        (GOOD | {"partitions": 1_000}, "power of two"), (GOOD | {"partitions": "8"}, "str"),
-        (GOOD | {"partitions": None}, "None"), (GOOD | {"partitions": 8.5}, "float"),
-        (with_node(client="absent"), "client"), (with_node(port=7700), "port"), (with_node(name=5), "name"),
-        (with_node(name=None), "name"), (with_node(name=["n1"]), "name"), (with_node(name=""), "name"),
-        (with_node(zone=None), "zone"), (with_node(weight="2"), "weight"), (with_node(weight=True), "weight"),
-        (with_node(weight=1.5), "weight"), (with_node(weight=0), "weight"), (with_node(weight=10**9),
-        "weight"),
-        (with_node(client="localhost"), "host:port"), (with_node(peer=":7701"), "host:port"),
-        (with_node(pubsub="a:b"), "host:port"), (with_node(client=7700), "client"),
+        (newer(0, bytes(16)), "it is of cluster 0000"),
+        (replace(FOURTH, cluster=bytes(16)).to_wire(), "it is of cluster 0000"),
+        (newer(SINCE, 3), "new since version 3"), (newer(SINCE, 4), "new since version 4"),
+        (newer(SINCE, -1), "natural"), (newer(SINCE, None), "natural"), (newer(VERSION, "5"), "natural"),
+        (newer(VERSION, 2**63), "natural"),
+        (newer(SINCE, 0), "2 partitions|power of two|no partition"),
+        (newer(NODES, (N3, N3)), "doubled"), (newer(PARTITIONS, (row_of(0), row_of(0))), "doubled"),
+        (newer(PARTITIONS, (row_of(0), (8, *row_of(7)[1:]))), "there is no partition 8"),
+        (newer(PARTITIONS, ((-1, *row_of(7)[1:]),)), "there is no partition -1"),
+        (newer(PARTITIONS, (row_of(0, leader="n9"),)), "partition 0 is led by 'n9'"),
+        (newer(NODES, (N3._replace(changed_at=1),)), "not written in versions 2 to 4"),
+        (newer(NODES, (N3._replace(changed_at=5),)), "not written in versions 2 to 4"),
+        (newer(PARTITIONS, (row_of(0, changed_at=1),)), "not written in versions 2 to 4"),
+        (newer(PARTITIONS, (row_of(0, changed_at=5),)), "not written in versions 2 to 4"),
+        (newer(NODES, (N3._replace(incarnation=2),)), "node 'n3' contradicts version 2"),
+        (newer(NODES, (N3._replace(changed_at=2),)), "node 'n3' contradicts version 2"),
+        (newer(PARTITIONS, (row_of(0, version=2),)), "partition 0 contradicts version 2"),
+        (newer(PARTITIONS, (row_of(0, epoch=1),)), "partition 0 contradicts version 2"),
+        (newer(PARTITIONS, (row_of(7, changed_at=2),)), "partition 7 contradicts version 2"),
+        (static_table(CLUSTER, static_nodes("n1", "n2", "n3"), 16).to_wire(), None),
+        (replace(static_table(CLUSTER, static_nodes("n1", "n2", "n3"), 16), version=4).to_wire(), "16 partitions"),
+        (replace(static_table(CLUSTER, static_nodes("n1", "n2"), 8), version=4).to_wire(), "'n3' has left|contradicts"),
+        (replace(FIRST, version=4).to_wire(), "partition 0 contradicts version 2"),
+        (with_leaders(FIRST, {0: "n3"}, version=2).to_wire(), None),
+        (replace(with_leaders(FIRST, {0: "n3"}), version=4).to_wire(), "partition 0 contradicts version 2"),
     ],
 )  # fmt: skip
-def test_a_file_that_describes_no_cluster(tmp_path: Path, content: Any, said: str) -> None:
-    file = written(tmp_path, content)
-    with pytest.raises(ConfigError) as caught:
-        load_static_table(file)
-    assert str(file) in str(caught.value)
-    assert said in str(caught.value)
-
-
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"cannot read the cluster file .*No such file"):
-        load_static_table(tmp_path / "missing.json")
-    with pytest.raises(ConfigError, match="cannot read the cluster file"):
-        load_static_table(tmp_path)
-    (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"binary\.json"):
-        load_static_table(tmp_path / "binary.json")
-
-
-JSON_JUNK: st.SearchStrategy[Any] = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.floats(), st.integers(-3, 3), st.text(max_size=5)),
-    lambda children: st.one_of(
-        st.lists(children, max_size=3),
-        st.dictionaries(st.sampled_from(["cluster", "nodes", "partitions", *NODE]), children, max_size=8),
-    ),
-    max_leaves=8,
-)
-
-
-@given(st.sampled_from([*GOOD, *NODE]), JSON_JUNK)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_a_spoiled_file_is_a_config_error(tmp_path: Path, name: str, junk: Any) -> None:
-    content = with_node(**{name: junk}) if name in NODE else GOOD | {name: junk}
-    with suppress(ConfigError):
-        check_consistent(load_static_table(written(tmp_path, content)))
+def test_what_does_not_continue_a_table_is_refused(tree: Any, said: str | None) -> None:
+    if said is None:  # it is not newer, so nobody looks into it
+        assert SECOND.updated(tree) is SECOND
+        return
+    with pytest.raises(RemoteProtocolError, match=said):
+        SECOND.updated(tree)

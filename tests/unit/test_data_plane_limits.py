@@ -6,25 +6,25 @@ import pytest
 
 from gimmal.leader.memory import MemoryLimits
 from gimmal.node.clients import Clients
-from gimmal.node.core import NodeCore
+from gimmal.node.data_plane import DataPlane
 from gimmal.types import Instant
 from gimmal.wire import commands, limits
 from gimmal.wire.messages import FetchTable, Refusal, Reply, TableRows
-from tests.unit.test_node_core import CLUSTER, START, answer, ask, later, new_core, request, set_
+from tests.unit.test_data_plane import CLUSTER, START, answer, ask, later, new_core, request, set_
 
 
 @pytest.fixture
-def core() -> NodeCore:
+def core() -> DataPlane:
     return new_core()
 
 
-def test_wrong_clusters_and_unexpected_kinds_are_logged_too(core: NodeCore) -> None:
+def test_wrong_clusters_and_unexpected_kinds_are_logged_too(core: DataPlane) -> None:
     answer(core, FetchTable(bytes(16), 0, 0, 0))
     core.receive(b"other", TableRows(CLUSTER, 0, 0, 0, None), START)
-    assert [peer for peer, _ in core.complaints()] == [b"peer", b"other"]
+    assert [text.split()[1] for _, text in core.complaints()] == [b"peer".hex(), b"other".hex()]
 
 
-def test_scans_of_one_turn_have_a_budget(core: NodeCore) -> None:
+def test_scans_of_one_turn_have_a_budget(core: DataPlane) -> None:
     scan = (commands.SCAN, b"", 0, 0)
     core.receive(b"peer", request(*[scan] * 8_000), START)
     refusals = [refusal for _, reply in core.drain() if isinstance(reply, Reply) for refusal in reply.refusals]

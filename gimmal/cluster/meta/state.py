@@ -1,0 +1,271 @@
+"""The state machine of the meta group: its log, entry by entry, becomes the cluster's table.
+
+`apply(index, command)` makes every choice when it is called, from the state alone, so every voter comes to the same
+table. The version of the table is the index of the last entry that changed it, and the incarnation of a node the
+index of the entry that registered it: both only rise, and neither can be given twice.
+
+Rules:
+
+- A node registers under a name. The same uuid again is the same answer. Another uuid under the name of a node that is
+  not fenced is refused, and so is an address that such a node uses. When a name is registered anew, its older life
+  leaves every isr, elr and leadership: it has forgotten what it acknowledged.
+- FENCE takes a node out of every isr and every leadership, in one entry. A false fence costs availability only.
+- UNFENCE gives nothing back by itself; the node may lead again what nobody else can, and joins isrs when leaders ask.
+- ALTER_ISR is obeyed only from the present leader's present life, under the epoch and version it saw, with a request
+  number that has never been used, and only for members that are registered, not fenced, and hold the partition.
+- New leaders are spread: the candidate that leads the fewest partitions is taken, the first by name if several do.
+- A partition of which nobody has anything left is lost. It stays so, or starts again empty at once, as the founding
+  said. Whoever then leads it starts from nothing: its epoch tells it so.
+
+Commands that do not fit the state change nothing and say so in their result; a malformed one cannot do harm.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from gimmal.cluster.meta import commands, rows
+from gimmal.cluster.meta.commands import Outcome, Registration, Result, addresses_of, read_registration
+from gimmal.cluster.table import ALIVE, FENCED, Incarnation, NodeRow, PartitionRow, Table
+
+_DONE: Final = Result(Outcome.DONE)
+
+
+class MetaState:
+    """The nodes, the partitions and the voters, after every entry applied so far."""
+
+    def __init__(self) -> None:
+        self._table: Table | None = None
+        self._version = 0
+        self._cluster = b""
+        self._copies = 1
+        self._on_total_loss = commands.REFUSE
+        self._voters: tuple[str, ...] = ()
+        self._nodes: dict[str, NodeRow] = {}
+        self._partitions: list[PartitionRow] = []
+        self._request_number_by_leader: dict[str, tuple[int, int]] = {}  # name -> (incarnation, highest number)
+        self._led: Counter[str] = Counter()
+        self._handlers: dict[int, Callable[[int, tuple[Any, ...]], Result]] = {
+            commands.FOUND: self._found,
+            commands.REGISTER: self._register,
+            commands.FENCE: self._fence,
+            commands.UNFENCE: self._unfence,
+            commands.ALTER_ISR: self._alter_isr,
+        }
+
+    @property
+    def version(self) -> int:
+        """The version of the table: the index of the last entry that changed it; 0 before the founding entry."""
+        return self._version
+
+    @property
+    def table(self) -> Table | None:
+        """The table, or None before the founding entry."""
+        if self._table is None and self._version:
+            nodes = tuple(self._nodes[name] for name in sorted(self._nodes))
+            self._table = Table(self._cluster, self._version, self._voters, nodes, tuple(self._partitions))
+        return self._table
+
+    def apply(self, index: int, command: tuple[Any, ...]) -> Result:
+        """Carry out the committed command of entry `index`."""
+        is_founding = bool(command) and command[0] == commands.FOUND and not self._version
+        if not (is_founding or (self._version and commands.is_well_formed(command))):
+            return Result(Outcome.MALFORMED, 0, "no such command, or not now")
+        return self._handlers[command[0]](index, command)
+
+    def answer_without_entry(self, command: tuple[Any, ...]) -> Result | None:
+        """Return the answer to a registration that would change nothing when applied: it needs no entry."""
+        if command[0] != commands.REGISTER:
+            return None
+        member = read_registration(command[1])
+        known = self._nodes.get(member.name)
+        if known is not None and known.uuid == member.uuid:
+            return Result(Outcome.DONE, known.incarnation)
+        refusal = self._why_refused(member, known)
+        return Result(Outcome.REFUSED, 0, refusal) if refusal else None
+
+    def on_configuration(self, index: int, voters: tuple[str, ...]) -> None:
+        """Note who votes from the committed entry `index` on."""
+        if voters != self._voters:
+            self._voters = voters
+            if self._version:
+                self._changed(index)
+
+    # -- as a snapshot --------------------------------------------------------------------------------------------
+
+    def to_wire(self) -> tuple[Any, ...]:
+        """Return the whole state as a tree."""
+        table = self.table
+        numbers = tuple((name, *numbers) for name, numbers in self._request_number_by_leader.items())
+        return (table.to_wire() if table else None, self._copies, self._on_total_loss, self._voters, numbers)
+
+    @classmethod
+    def from_wire(cls, tree: tuple[Any, ...]) -> "MetaState":
+        """Return the state that `to_wire` wrote.
+
+        Raises:
+            RemoteProtocolError: the table in it is none.
+            ValueError: the tree has another shape.
+        """
+        state = cls()
+        table_tree, state._copies, state._on_total_loss, state._voters, numbers = tree
+        state._request_number_by_leader = {name: (incarnation, number) for name, incarnation, number in numbers}
+        if table_tree is not None:
+            table = state._table = Table.from_wire(table_tree)
+            state._version, state._cluster = table.version, table.cluster
+            state._nodes = {row.name: row for row in table.nodes}
+            state._partitions = list(table.partitions)
+            state._led = Counter(row.leader for row in table.partitions if row.leader is not None)
+        return state
+
+    # -- commands -------------------------------------------------------------------------------------------------
+
+    def _found(self, index: int, command: tuple[Any, ...]) -> Result:
+        _, cluster, copies, on_total_loss, registrations, holders = command
+        members = [read_registration(tree) for tree in registrations]
+        self._cluster, self._copies, self._on_total_loss = cluster, copies, on_total_loss
+        for member in members:
+            self._nodes[member.name] = _node_row(member, index)
+        for indexes in holders:
+            names = tuple(members[number].name for number in indexes)
+            in_sync = tuple(Incarnation(name, index) for name in names)
+            self._partitions.append(PartitionRow(names[0], 1, 1, names, in_sync, changed_at=index))
+            self._led[names[0]] += 1
+        self._changed(index)
+        return _DONE
+
+    def _register(self, index: int, command: tuple[Any, ...]) -> Result:
+        answer = self.answer_without_entry(command)
+        if answer is not None:
+            return answer
+        member = read_registration(command[1])
+        known = self._nodes.get(member.name)
+        self._nodes[member.name] = _node_row(member, index)
+        if known is not None:
+            older = Incarnation(known.name, known.incarnation)
+            self._leave(index, older, is_restarted=True)
+        self._fill_vacancies(index, member.name)
+        self._changed(index)
+        return Result(Outcome.DONE, self._nodes[member.name].incarnation)
+
+    def _why_refused(self, member: Registration, known: NodeRow | None) -> str:
+        if known is not None and known.status != FENCED:
+            return (
+                f"another node is registered as {member.name!r}, at {known.peer}, and was there a moment ago: "
+                "give this one another name, or wait until the other one has been declared dead"
+            )
+        for row in self._nodes.values():
+            if row.name != member.name and row.status != FENCED:
+                shared = sorted(addresses_of(member) & addresses_of(row))
+                if shared:
+                    kind, address = shared[0]
+                    return f"node {row.name!r} already has the {kind} address {address}: give this one another"
+        return ""
+
+    def _fence(self, index: int, command: tuple[Any, ...]) -> Result:
+        _, name, incarnation = command
+        row = self._nodes.get(name)
+        if row is None or row.incarnation != incarnation or row.status == FENCED:
+            return Result(Outcome.REFUSED, 0, f"{name} is not alive as incarnation {incarnation}")
+        self._nodes[name] = row._replace(status=FENCED, changed_at=index)
+        self._leave(index, Incarnation(name, incarnation), is_restarted=False)
+        self._changed(index)
+        return _DONE
+
+    def _unfence(self, index: int, command: tuple[Any, ...]) -> Result:
+        _, name, incarnation = command
+        row = self._nodes.get(name)
+        if row is None or row.incarnation != incarnation or row.status != FENCED:
+            return Result(Outcome.REFUSED, 0, f"{name} is not fenced as incarnation {incarnation}")
+        self._nodes[name] = row._replace(status=ALIVE, changed_at=index)
+        self._fill_vacancies(index, name)
+        self._changed(index)
+        return _DONE
+
+    def _alter_isr(self, index: int, command: tuple[Any, ...]) -> Result:
+        _, name, incarnation, number, changes = command
+        node = self._nodes.get(name)
+        if node is None or node.incarnation != incarnation or node.status == FENCED:
+            return Result(Outcome.REFUSED, 0, f"{name} does not lead as incarnation {incarnation}")
+        if self._is_old_request(name, incarnation, number):
+            return Result(Outcome.REFUSED, 0, f"request {number} of {name} is not newer than the last")
+        self._request_number_by_leader[name] = (incarnation, number)
+        made = 0
+        for partition, epoch, version, members in changes:
+            in_sync = tuple(Incarnation(*member) for member in members)
+            if 0 <= partition < len(self._partitions):
+                row = self._partitions[partition]
+                is_current = (row.leader, row.epoch, row.version) == (name, epoch, version)
+                if is_current and self._may_be_in_sync(row, in_sync, Incarnation(name, incarnation)):
+                    self._write(index, partition, rows.with_in_sync(row, in_sync))
+                    made += 1
+        if made:
+            self._changed(index)
+        return Result(Outcome.DONE, made)
+
+    def _is_old_request(self, name: str, incarnation: int, number: int) -> bool:
+        last_incarnation, last_number = self._request_number_by_leader.get(name, (0, 0))
+        return incarnation == last_incarnation and number <= last_number
+
+    def _may_be_in_sync(self, row: PartitionRow, in_sync: tuple[Incarnation, ...], leader: Incarnation) -> bool:
+        """Say whether an isr is one: with its leader, nobody twice, and whoever is new to it alive and a holder."""
+        if leader not in in_sync or len(dict.fromkeys(in_sync)) != len(in_sync):
+            return False
+        return all(
+            member in row.in_sync or (self._is_alive(member) and member.name in (*row.replicas, *row.adding))
+            for member in in_sync
+        )
+
+    # -- what commands have in common -----------------------------------------------------------------------------
+
+    def _is_alive(self, member: Incarnation) -> bool:
+        row = self._nodes.get(member.name)
+        return row is not None and row.incarnation == member.number and row.status == ALIVE
+
+    def _leave(self, index: int, gone: Incarnation, *, is_restarted: bool) -> None:
+        """Take a life of a node out of everything: fenced, it keeps what it has; restarted, it has forgotten it."""
+        may_lead = self._may_lead()
+        for partition, row in enumerate(self._partitions):
+            changed = row
+            if gone in row.in_sync or gone in row.eligible:
+                changed = rows.without_member(row, gone, is_restarted=is_restarted)
+            if changed.leader == gone.name:
+                changed = rows.with_leader(changed, may_lead, self._least_busy)
+            self._write(index, partition, changed)
+
+    def _fill_vacancies(self, index: int, name: str) -> None:
+        """Let a node that has come back lead what nobody led meanwhile, if it may."""
+        may_lead = self._may_lead()
+        for partition, row in enumerate(self._partitions):
+            if row.leader is None and name in row.replicas:
+                if row.is_lost and self._on_total_loss == commands.START_EMPTY:
+                    member = Incarnation(name, self._nodes[name].incarnation)
+                    self._write(index, partition, rows.started_empty(row, member))
+                else:
+                    self._write(index, partition, rows.with_leader(row, may_lead, self._least_busy))
+
+    def _may_lead(self) -> frozenset[str]:
+        return frozenset(name for name, row in self._nodes.items() if row.status == ALIVE)
+
+    def _least_busy(self, names: Sequence[str]) -> str:
+        return min(names, key=lambda name: (self._led[name], name))
+
+    def _write(self, index: int, partition: int, row: PartitionRow) -> None:
+        before = self._partitions[partition]
+        if row == before:
+            return
+        if before.leader is not None:
+            self._led[before.leader] -= 1
+        if row.leader is not None:
+            self._led[row.leader] += 1
+        version = before.version + (before.changed_at != index)  # one entry, one version
+        self._partitions[partition] = row._replace(version=version, changed_at=index)
+
+    def _changed(self, index: int) -> None:
+        self._version = index
+        self._table = None
+
+
+def _node_row(member: Registration, index: int) -> NodeRow:
+    name, uuid, voter, zone, weight, peer, networks = member
+    return NodeRow(name, index, uuid, voter, zone, weight, ALIVE, peer, networks, index)

@@ -1,0 +1,216 @@
+"""What only the leader of the meta group does: it finds out who must be fenced, who may come back, and who should vote.
+
+It proposes; the state machine decides. What it knows of nodes it knows from their heartbeats, counted from its own
+election on, and from what gossip suspects.
+
+A node is fenced when its heartbeats have been missing for `fence_after_s`; or sooner, when they have been missing for
+`doubt_after_s` and two members independently suspect it; or at once, when its address accepts no connection any more:
+then its process is gone. Gossip alone fences nobody whom the leader still hears. A fenced node that is heard steadily
+for `steady_for_s`, and that gossip finds well, is taken back: one that is heard but cannot be reached stays out. A
+false fence costs availability, never data.
+
+Voters are kept at 1 below three nodes, 3 from three, 5 from ten, out of the live ones, preferably in different zones:
+
+    add a learner while live voters are missing -> wait until it has caught up -> remove a dead voter, if the voters
+    are complete without it -> let the learner vote
+
+One step at a time, each only after the one before has committed. A voter whose node has come back as another voter (it
+lost its disk) is gone for good; one whose node is fenced may return and is given `replace_after_s`.
+
+What it does not do: it moves no partition, and it does not look at the load of anything.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from gimmal.cluster.meta import commands
+from gimmal.cluster.raft import Configuration, Raft
+from gimmal.cluster.table import ALIVE, FENCED, Incarnation, NodeRow, Table
+
+_NEVER: Final = float("inf")
+_ACCUSERS: Final = 2
+_LOOK_EVERY_S: Final = 0.1
+_INTERRUPTION_S: Final = 0.75
+
+
+@dataclass(frozen=True, slots=True)
+class StewardParameters:
+    """When the leader of the meta group acts; all in seconds.
+
+    `fence_after_s`: silence after which a node is fenced; longer costs availability after a failure, shorter fences
+    nodes that only stall. `doubt_after_s`: the same when two members suspect it. `steady_for_s`: how long a fenced
+    node must be heard. `replace_after_s`: how long a fenced voter keeps its vote while another node could have it.
+    """
+
+    fence_after_s: float = 2.0
+    doubt_after_s: float = 1.0
+    steady_for_s: float = 1.0
+    replace_after_s: float = 5.0
+
+
+class Suspicions(Protocol):
+    """What gossip knows of a node."""
+
+    def accusers(self, name: str) -> tuple[str, ...]:
+        """Return who suspects a node independently now."""
+        ...
+
+    def is_well(self, name: str) -> bool:
+        """Say whether a node is neither suspected nor taken for dead."""
+        ...
+
+
+@dataclass(slots=True)
+class _Heard:
+    """When a life of a node was heard: last, and since when without a gap."""
+
+    incarnation: int
+    last_at: float
+    since: float
+    is_gone: bool = False
+
+
+class Steward:
+    """The leader's watch over nodes and voters. It is idle unless `start` was called last."""
+
+    def __init__(self, parameters: StewardParameters) -> None:
+        self._parameters = parameters
+        self._heard_by_name: dict[str, _Heard] = {}
+        self._fenced_since: dict[str, float] = {}
+        self._started_at = _NEVER
+        self._looked_at = 0.0
+        self._look_at = _NEVER
+
+    def start(self, now: float) -> None:
+        """Begin to watch: nothing that was heard before the election counts."""
+        self._heard_by_name.clear()
+        self._fenced_since.clear()
+        self._started_at = self._looked_at = self._look_at = now
+
+    def stop(self) -> None:
+        """Stop watching."""
+        self._started_at = self._look_at = _NEVER
+
+    def on_heartbeat(self, name: str, incarnation: int, now: float) -> None:
+        """Hear a node."""
+        heard = self._heard_by_name.get(name)
+        if heard is None or heard.incarnation != incarnation:
+            if heard is not None and heard.incarnation > incarnation:
+                return
+            self._heard_by_name[name] = _Heard(incarnation, now, now)
+            return
+        if now - heard.last_at > self._parameters.steady_for_s:
+            heard.since = now
+        heard.last_at = now
+        heard.is_gone = False
+
+    def on_gone(self, name: str, incarnation: int, now: float) -> None:
+        """Learn that nobody listens at the address of a node any more."""
+        heard = self._heard_by_name.setdefault(name, _Heard(incarnation, self._started_at, self._started_at))
+        if heard.incarnation == incarnation:
+            heard.is_gone = True
+            self._look_at = min(self._look_at, now)
+
+    def next_deadline(self) -> float:
+        """Return when to call `look` next."""
+        return self._look_at
+
+    # -- nodes ----------------------------------------------------------------------------------------------------
+
+    def verdicts(self, me: Incarnation, table: Table, suspicions: Suspicions, now: float) -> list[tuple[object, ...]]:
+        """Return the FENCE and UNFENCE commands that are due, by the table as it is. `me` needs no heartbeat."""
+        if now < self._look_at:
+            return []
+        if now - self._looked_at > _INTERRUPTION_S:  # it was this node that slept: others had no chance to be heard
+            for known in self._heard_by_name.values():
+                known.last_at = max(known.last_at, now)
+            self._started_at = max(self._started_at, now)
+        self._looked_at, self._look_at = now, now + _LOOK_EVERY_S
+        self.on_heartbeat(*me, now)
+        found: list[tuple[object, ...]] = []
+        for row in table.nodes:
+            heard = self._heard_by_name.get(row.name)
+            if heard is not None and heard.incarnation != row.incarnation:
+                heard = None
+            if row.status == ALIVE:
+                self._fenced_since.pop(row.name, None)
+                if self._must_be_fenced(row, heard, suspicions, now):
+                    found.append((commands.FENCE, row.name, row.incarnation))
+            else:
+                self._fenced_since.setdefault(row.name, now)
+                if heard is not None and self._may_return(row, heard, suspicions, now):
+                    found.append((commands.UNFENCE, row.name, row.incarnation))
+        return found
+
+    def _must_be_fenced(self, row: NodeRow, heard: _Heard | None, suspicions: Suspicions, now: float) -> bool:
+        silent_for = now - (heard.last_at if heard is not None else self._started_at)
+        if silent_for >= self._parameters.fence_after_s or (heard is not None and heard.is_gone):
+            return True
+        return silent_for >= self._parameters.doubt_after_s and len(suspicions.accusers(row.name)) >= _ACCUSERS
+
+    def _may_return(self, row: NodeRow, heard: _Heard, suspicions: Suspicions, now: float) -> bool:
+        is_steady = heard.last_at - heard.since >= self._parameters.steady_for_s
+        is_recent = now - heard.last_at < self._parameters.doubt_after_s
+        return is_steady and is_recent and not heard.is_gone and suspicions.is_well(row.name)
+
+    # -- voters ---------------------------------------------------------------------------------------------------
+
+    def next_configuration(self, raft: Raft, table: Table, now: float) -> Configuration | None:
+        """Return the next step towards the voters as they should be, or None when they are."""
+        voters, learners = raft.configuration
+        row_by_voter = {row.voter: row for row in table.nodes}
+        live = [voter for voter in voters if _is_alive(row_by_voter.get(voter))]
+        for learner in learners:
+            if not _is_alive(row_by_voter.get(learner)):
+                return Configuration(voters, _without(learners, learner))
+        wanted = voters_wanted(len(table.nodes))
+        dead = [voter for voter in voters if self._is_lost(row_by_voter.get(voter), now)]
+        ready = [learner for learner in learners if raft.match_index(learner) >= raft.commit_index]
+        if len(live) > wanted:
+            return Configuration(_without(voters, self._dispensable(raft, live, row_by_voter)), learners)
+        if dead and (ready or len(voters) > wanted or self._are_gone_for_good(dead, row_by_voter)):
+            return Configuration(_without(voters, dead[0]), learners)
+        if ready and len(voters) < wanted:
+            return Configuration((*voters, ready[0]), _without(learners, ready[0]))
+        is_short = len(live) < wanted and (dead or len(voters) < wanted)
+        candidate = self._candidate(live, row_by_voter) if is_short and not learners else None
+        return Configuration(voters, (candidate,)) if candidate is not None else None
+
+    def _is_lost(self, row: NodeRow | None, now: float) -> bool:
+        """Say whether a voter is not coming back, or has been away for long enough."""
+        if row is None:
+            return True
+        since = self._fenced_since.get(row.name) if row.status == FENCED else None
+        return since is not None and now - since >= self._parameters.replace_after_s
+
+    def _are_gone_for_good(self, voters: list[str], row_by_voter: dict[str, NodeRow]) -> bool:
+        return all(voter not in row_by_voter for voter in voters)
+
+    def _dispensable(self, raft: Raft, live: list[str], row_by_voter: dict[str, NodeRow]) -> str:
+        zones = Counter(row_by_voter[voter].zone for voter in live)
+        others = [voter for voter in live if voter != raft.me]
+        return max(others, key=lambda voter: (zones[row_by_voter[voter].zone], voter))
+
+    def _candidate(self, live: list[str], row_by_voter: dict[str, NodeRow]) -> str | None:
+        zones = Counter(row_by_voter[voter].zone for voter in live)
+        names = {row_by_voter[voter].name for voter in live}
+        others = [row for row in row_by_voter.values() if row.status == ALIVE and row.name not in names]
+        key: Callable[[NodeRow], tuple[int, str]] = lambda row: (zones[row.zone], row.name)  # noqa: E731
+        return min(others, key=key).voter if others else None
+
+
+def voters_wanted(nodes: int) -> int:
+    """Return how many nodes of a cluster of this size should vote."""
+    if nodes < 3:
+        return 1
+    return 3 if nodes < 10 else 5
+
+
+def _is_alive(row: NodeRow | None) -> bool:
+    return row is not None and row.status == ALIVE
+
+
+def _without(voters: tuple[str, ...], gone: str) -> tuple[str, ...]:
+    return tuple(voter for voter in voters if voter != gone)

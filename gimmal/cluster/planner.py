@@ -1,0 +1,36 @@
+"""The plan of a new cluster: who holds what, and who votes, from the nodes that found it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from gimmal.cluster.meta.commands import FOUND, REFUSE, START_EMPTY, Registration
+from gimmal.cluster.meta.steward import voters_wanted
+from gimmal.cluster.raft import Configuration
+from gimmal.hashing import Member, plan
+
+
+def founding_command(cluster: bytes, members: Sequence[Registration], partitions: int, copies: int) -> tuple[Any, ...]:
+    """Return the FOUND command of a cluster of these nodes, each partition with `copies` holders if there are so many.
+
+    Raises:
+        ValueError: the numbers make no cluster.
+    """
+    members = sorted(members)
+    copies = min(copies, len(members))
+    assignment = plan([Member(node.name, node.weight, node.zone) for node in members], partitions, copies)
+    number_by_name = {node.name: number for number, node in enumerate(members)}
+    holders = tuple(tuple(number_by_name[name] for name in names) for names in assignment.replicas)
+    on_total_loss = START_EMPTY if copies == 1 else REFUSE
+    return (FOUND, cluster, copies, on_total_loss, tuple(map(tuple, members)), holders)
+
+
+def founding_configuration(members: Sequence[Registration]) -> Configuration:
+    """Return the first voters: the founder, which comes first, then others by name, from as many zones as there are."""
+    voters, others = [members[0]], sorted(members[1:])
+    while len(voters) < voters_wanted(len(members)):
+        zones = Counter(voter.zone for voter in voters)
+        chosen = min(others, key=lambda node: (zones[node.zone], node.name))
+        others.remove(chosen)
+        voters.append(chosen)
+    return Configuration(tuple(node.voter for node in voters), ())

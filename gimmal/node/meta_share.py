@@ -1,0 +1,226 @@
+"""This node's share in the meta group: its vote and its log if it has any, and the leader's work while it leads.
+
+It answers heartbeats and requests of other nodes: as the leader it decides, else it says who leads. What has to be
+durable before anything is sent becomes the bytes of the journal here.
+"""
+
+from typing import TYPE_CHECKING, Any, Final
+
+from gimmal.cluster.meta import commands
+from gimmal.cluster.meta.commands import Outcome, Result
+from gimmal.cluster.meta.group import Decided, Deposed, Elected, Fact, MetaGroup, check_state
+from gimmal.cluster.meta.state import MetaState
+from gimmal.cluster.meta.steward import Steward, StewardParameters, Suspicions
+from gimmal.cluster.raft import (
+    Identity,
+    RaftParameters,
+    Role,
+    Save,
+    Snapshot,
+    Stored,
+    read_journal,
+    rewritten,
+    save_of,
+)
+from gimmal.cluster.table import Incarnation, NodeRow, Table
+from gimmal.errors import RemoteProtocolError
+from gimmal.wire.peer_messages import BLANK, Heartbeat, HeartbeatReply, MetaReply, MetaRequest, PeerMessage, RaftMessage
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from gimmal.node.settings import NodeSettings
+
+_ORIGIN_INDEX: Final = 1
+_NEVER: Final = float("inf")
+
+
+class MetaShare:
+    """The meta group, as far as it is on this node. `journal` is what the node's data directory holds."""
+
+    def __init__(self, settings: "NodeSettings", journal: bytes, dice: "Random", now: float) -> None:
+        found = read_journal(journal)
+        self.cluster = found.identity.cluster if found.identity is not None else b""
+        self.voter = found.identity.voter if found.identity is not None else f"{settings.name}/{settings.uuid.hex()}"
+        self.group = MetaGroup(self.voter, found.stored, RaftParameters(), dice, now)
+        self.steward = Steward(StewardParameters())
+        self._name = settings.name
+        self._peer = settings.peer
+        self._is_durable = settings.is_durable
+        self._dice = dice
+        self._has_identity = bool(self.cluster)
+        self._has_to_rewrite = False
+        self._stands = False
+        self._proposed: dict[tuple[Any, ...], None] = {}  # verdicts of the steward's that are under way
+        self._outbox: list[tuple[str, PeerMessage]] = []
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this node leads the meta group."""
+        return self.group.raft.role is Role.LEADER
+
+    @property
+    def role(self) -> str:
+        """What this node is in the meta group: leader, voter, learner or none."""
+        raft = self.group.raft
+        if self.is_leader:
+            return "leader"
+        if self.voter in raft.configuration.voters:
+            return "voter"
+        return "learner" if self.voter in raft.configuration.learners else "none"
+
+    @property
+    def leader_name(self) -> str:
+        """The name of the node that leads, if this one has a share and knows; else empty."""
+        leader = self.group.raft.leader
+        return leader.rpartition("/")[0] if leader else ""
+
+    # -- how it begins ----------------------------------------------------------------------------------------------
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether this node has nothing yet that the group could rely on."""
+        raft = self.group.raft
+        return raft.term == 0 and raft.last_index == 0
+
+    @property
+    def origin(self) -> Snapshot | None:
+        """The snapshot that the cluster began with, if this node still has it."""
+        snapshot = self.group.raft.log.snapshot
+        return snapshot if snapshot.index == _ORIGIN_INDEX else None
+
+    def check_origin(self, origin: Snapshot) -> Table:
+        """Return the table that a cluster begins with; raises RemoteProtocolError if there is none."""
+        check_state(origin.state)
+        table = MetaState.from_wire(origin.state).table
+        if table is None:
+            raise RemoteProtocolError("a founding without a table")
+        return table
+
+    def begin(self, origin: Snapshot, now: float) -> Table:
+        """Begin as a founding member; what this voter has promised already still binds it."""
+        table = self.check_origin(origin)
+        raft = self.group.raft
+        self.cluster = table.cluster
+        if self.voter in origin.configuration.voters and raft.last_index == 0:
+            vote = raft.vote if raft.term >= origin.term else None
+            stored = Stored(max(raft.term, origin.term), vote, origin, ())
+            self.group = MetaGroup(self.voter, stored, RaftParameters(), self._dice, now)
+            self._has_to_rewrite = True
+        return table
+
+    def stand(self) -> None:
+        """Stand for election with the next tick: a founder need not wait until it misses a leader."""
+        self._stands = True
+
+    def on_registered(self, cluster: bytes) -> None:
+        """Belong to a cluster for good: the journal has to say so, also that of a node without a vote."""
+        self.cluster = cluster
+        self._has_to_rewrite = self._has_to_rewrite or not self._has_identity
+
+    # -- in ---------------------------------------------------------------------------------------------------------
+
+    def receive(self, message: RaftMessage, now: float) -> list[Fact]:
+        """Take a message of another voter's; raises RemoteProtocolError if it is not to be understood."""
+        return self._follow(self.group.receive(message, now), now)
+
+    def on_heartbeat(self, message: Heartbeat, address: str, leader: str, now: float) -> None:
+        """Hear a node, and say who leads."""
+        if self.is_leader:
+            self.steward.on_heartbeat(message.sender, message.source, now)
+        if address:
+            reply = HeartbeatReply(*BLANK, message.number, leader)
+            reply.destination = message.source
+            self._outbox.append((address, reply))
+
+    def on_request(self, message: MetaRequest, address: str, leader: str, now: float) -> None:
+        """Decide about a request, or say who does."""
+        command = message.command
+        ticket = (address, message.number)
+        if not (commands.is_well_formed(command) and command[0] in commands.FROM_NODES):
+            result: Result | None = Result(Outcome.MALFORMED, 0, "nodes cannot ask for that")
+        elif not self.is_leader:
+            result = Result(Outcome.NOT_LEADER)
+        else:
+            result = self.group.state.answer_without_entry(command) or self.group.request(ticket, command, now)
+        if result is not None:
+            self._reply(ticket, result, leader)
+
+    def on_gone(self, row: NodeRow, now: float) -> None:
+        """Learn that the process of a node is gone."""
+        if self.is_leader:
+            self.steward.on_gone(row.name, row.incarnation, now)
+        elif row.voter == self.group.raft.leader:
+            self.group.raft.on_leader_gone(now)
+
+    # -- time -------------------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float:
+        """Return when to call `tick` next."""
+        return -_NEVER if self._stands else min(self.group.raft.next_deadline(), self.steward.next_deadline())
+
+    def tick(self, incarnation: int, suspicions: Suspicions, now: float) -> list[Fact]:
+        """Do what time asks for; `incarnation` is this node's."""
+        facts = self._follow(self.group.campaign(now) if self._stands else self.group.tick(now), now)
+        self._stands = False
+        table = self.group.table
+        if self.is_leader and table is not None and self.steward.next_deadline() <= now:
+            me = Incarnation(self._name, incarnation)
+            for verdict in self.steward.verdicts(me, table, suspicions, now):
+                if verdict not in self._proposed and self.group.request(None, verdict, now) is None:
+                    self._proposed[verdict] = None
+            configuration = self.steward.next_configuration(self.group.raft, table, now)
+            if configuration is not None:
+                self.group.raft.propose_configuration(configuration, now)
+        return facts
+
+    # -- out --------------------------------------------------------------------------------------------------------
+
+    def unsaved(self) -> Save | None:
+        """Return what must be in the journal before anything is sent that answers for it."""
+        raft = self.group.raft
+        unsaved = raft.unsaved()
+        if unsaved is None and not self._has_to_rewrite:
+            return None
+        if not self._is_durable:
+            return Save(b"", replaces=False)
+        identity = Identity(self.cluster, self.voter)
+        if self._has_to_rewrite or unsaved is None:
+            snapshot = raft.log.snapshot
+            return rewritten(
+                identity, Stored(raft.term, raft.vote, snapshot, raft.log.entries_from(snapshot.index + 1))
+            )
+        return save_of(identity, unsaved)
+
+    def on_saved(self, now: float) -> list[Fact]:
+        """Go on after the journal has what `unsaved` returned."""
+        self._has_identity = True
+        self._has_to_rewrite = False
+        return self._follow(self.group.on_saved(now), now)
+
+    def drain(self) -> list[tuple[str, PeerMessage]]:
+        """Return (peer address, message) pairs to be sent."""
+        outbox, self._outbox = self._outbox, []
+        return outbox
+
+    # -- what comes back --------------------------------------------------------------------------------------------
+
+    def _follow(self, facts: list[Fact], now: float) -> list[Fact]:
+        for fact in facts:
+            if isinstance(fact, Decided):
+                if fact.ticket is None:
+                    self._proposed.pop(fact.command, None)
+                else:
+                    self._reply(fact.ticket, fact.result, self._peer if self.is_leader else "")
+            elif isinstance(fact, Elected):
+                self.steward.start(now)
+            elif isinstance(fact, Deposed):
+                self.steward.stop()
+        return facts
+
+    def _reply(self, ticket: tuple[str, int], result: Result, leader: str) -> None:
+        address, number = ticket
+        if address:
+            self._outbox.append(
+                (address, MetaReply(*BLANK, number, int(result.outcome), result.value, result.text, leader))
+            )

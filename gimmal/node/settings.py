@@ -1,0 +1,30 @@
+"""What the core of a node is told when it is made: `gimmal.node.config` read it, and checked it, from all sources."""
+
+from dataclasses import dataclass, field
+
+from gimmal.cluster.table import Addresses
+from gimmal.leader.memory import MemoryLimits
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """Who a node is and what it is to do.
+
+    `uuid` (16 bytes) names this start of the process. `peer` and `networks` are the addresses at which others reach
+    it; the first network is the default. `seeds` are peer addresses of other nodes. With `expect` above 0 the node
+    may found a cluster of that many nodes, of `partitions` partitions with at most `copies` copies; with 0 it never
+    does. `is_durable` says whether what the node saves outlives its process.
+    """
+
+    name: str
+    uuid: bytes
+    peer: str
+    networks: tuple[tuple[str, Addresses], ...]
+    zone: str = ""
+    weight: int = 1
+    seeds: tuple[str, ...] = ()
+    expect: int = 1
+    partitions: int = 1024
+    copies: int = 1
+    memory_limits: MemoryLimits = field(default_factory=MemoryLimits)
+    is_durable: bool = False

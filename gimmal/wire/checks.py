@@ -1,0 +1,146 @@
+"""The checks of fields that came over the wire: each says whether a value is what its field may hold.
+
+They may raise ValueError or TypeError for values that are not even of the right shape; the codec takes that as a no.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+from gimmal.wire import limits
+from gimmal.wire.commands import IS_WELL_FORMED
+
+Check: TypeAlias = Callable[[Any], bool]
+
+
+def is_natural(value: object) -> bool:
+    """Check an integer from 0 up."""
+    return type(value) is int and 0 <= value <= limits.INTEGER_MAX
+
+
+def is_flag(value: object) -> bool:
+    """Check True or False."""
+    return type(value) is bool
+
+
+def is_cluster(value: object) -> bool:
+    """Check the id of a cluster, or none."""
+    return type(value) is bytes and len(value) in (0, 16)
+
+
+def is_uuid(value: object) -> bool:
+    """Check 16 bytes."""
+    return type(value) is bytes and len(value) == 16
+
+
+def is_digest(value: object) -> bool:
+    """Check 8 bytes."""
+    return type(value) is bytes and len(value) == 8
+
+
+def is_text(value: object) -> bool:
+    """Check a text for people, or an address."""
+    return type(value) is str and len(value) <= limits.TEXT_BYTES_MAX
+
+
+def is_name(value: object) -> bool:
+    """Check the name of a node, or of a voter, or none."""
+    return type(value) is str and len(value) <= limits.NAME_BYTES_MAX
+
+
+def is_tuple(value: object) -> bool:
+    """Check a tree, which its reader looks into."""
+    return type(value) is tuple
+
+
+def is_tuple_or_none(value: object) -> bool:
+    """Check a tree that may be absent."""
+    return value is None or type(value) is tuple
+
+
+def are_operations(operations: Any) -> bool:
+    """Check the operations of a request: the hottest check of all."""
+    if type(operations) is not tuple or len(operations) > limits.OPERATIONS_MAX:
+        return False
+    highest = limits.INTEGER_MAX
+    for number, partition, epoch, session, floor, command in operations:
+        if not (
+            type(number) is type(partition) is type(epoch) is type(session) is type(floor) is type(command[0]) is int
+            and 0 < number <= highest
+            and 0 <= partition < highest
+            and 0 <= epoch <= highest
+            and 0 <= session <= highest
+            and 0 <= floor <= highest
+            and IS_WELL_FORMED[command[0]](command)
+        ):
+            return False
+    return True
+
+
+_INTEGERS: Final = {int}
+
+
+def are_numbers(numbers: Any) -> bool:
+    """Check a long list of natural numbers at the speed of C."""
+    return (
+        type(numbers) is tuple
+        and {*map(type, numbers)} <= _INTEGERS
+        and min(numbers, default=0) >= 0
+        and max(numbers, default=0) <= limits.INTEGER_MAX
+    )
+
+
+def are_refusals(refusals: Any) -> bool:
+    """Check (number, code, text) triples."""
+    return type(refusals) is tuple and all(
+        is_natural(number) and is_natural(code) and is_text(text) for number, code, text in refusals
+    )
+
+
+def are_facts(facts: Any) -> bool:
+    """Check (name, text or integer) pairs."""
+    return type(facts) is tuple and all(
+        is_text(name) and (is_text(value) or type(value) is int) for name, value in facts
+    )
+
+
+def are_rumors(rumors: Any) -> bool:
+    """Check what nodes tell of each other; a profile is looked into by its reader."""
+    return (
+        type(rumors) is tuple
+        and len(rumors) <= limits.NODES_MAX
+        and all(
+            is_name(name)
+            and is_natural(incarnation)
+            and is_natural(refutation)
+            and is_natural(state)
+            and is_name(accuser)
+            and is_natural(health)
+            and is_tuple_or_none(profile)
+            for name, incarnation, refutation, state, accuser, health, profile in rumors
+        )
+    )
+
+
+def are_entries(entries: Any) -> bool:
+    """Check (term, kind, payload) entries of the meta group's log; a payload is looked into by its reader."""
+    return (
+        type(entries) is tuple
+        and len(entries) <= limits.OPERATIONS_MAX
+        and all(is_natural(term) and is_natural(kind) and is_tuple(payload) for term, kind, payload in entries)
+    )
+
+
+def is_configuration(configuration: Any) -> bool:
+    """Check (voters, learners)."""
+    voters, learners = configuration
+    return (
+        type(configuration) is type(voters) is type(learners) is tuple
+        and len(voters) + len(learners) <= limits.VOTERS_MAX
+        and all(map(is_name, voters))
+        and all(map(is_name, learners))
+    )
+
+
+def are_addresses(addresses: Any) -> bool:
+    """Check a list of addresses."""
+    return type(addresses) is tuple and len(addresses) <= limits.NODES_MAX and all(map(is_text, addresses))

@@ -1,0 +1,84 @@
+"""How much a cluster can bear to forget: which crashes the schedule may inflict without destroying what nothing could save.
+
+A process with something on its disk may die at any time, as many at once as there are. One without loses its vote for
+good, and what it knew, until the meta group has taken its successor in. So such a process may die only if, by the state in which the
+group really is, the others can still elect a leader who holds everything that is known to be committed: among those
+whose vote is not lost there must be one with such a log, and among the voters of *its* configuration a majority whose
+logs are not ahead of it.
+
+Before there is a group, the process may be among the voters that are being chosen: one founder may forget, in a group
+that will have three voters or more. And once there is a cluster, the nodes outside it must never be as many as a node
+with a bootstrap flag was told to expect: they would found another one, as they were told to.
+"""
+
+from typing import TYPE_CHECKING
+
+from tests.sim.host import HOME, Host
+
+if TYPE_CHECKING:
+    from tests.sim.raft_checks import GroupHistory
+    from tests.sim.world import World
+
+
+class Budget:
+    """Asked before each crash."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+        self._forgotten_founders = 0
+
+    def may_die(self, host: Host) -> bool:
+        """Say whether the process of a machine may die now."""
+        if host.core is None:
+            return False
+        if host.remembers or host.group != HOME:
+            return True
+        if not self._is_founded():
+            return self._may_founder_forget(host)
+        return self._keeps_few_outside(host) and self._can_elect_without(host)
+
+    def may_retire(self, host: Host) -> bool:
+        """Say whether a machine may be taken away for ever, its disk included."""
+        return not self._is_founded() or self._can_elect_without(host)
+
+    def died(self, host: Host) -> None:
+        """Note the death of a process that has forgotten everything."""
+        if not host.remembers and host.group == HOME and not self._is_founded() and not host.is_impostor:
+            self._forgotten_founders += 1
+
+    def _is_founded(self) -> bool:
+        return HOME in self._world.checks.tables.cluster_by_group
+
+    def _may_founder_forget(self, host: Host) -> bool:
+        founders = max(other.settings.expect for other in self._world.hosts if other.group == HOME)
+        return host.is_impostor or (founders >= 3 and not self._forgotten_founders)
+
+    def _keeps_few_outside(self, victim: Host) -> bool:
+        hosts = [host for host in self._world.hosts if host.group == HOME and not host.retired]
+        outside = sum(1 for host in hosts if host is victim or not host.identity.incarnation)
+        return all(outside < host.settings.expect for host in hosts if host.settings.expect)
+
+    def _can_elect_without(self, victim: Host) -> bool:
+        checks = self._world.checks
+        history = checks.raft.history(checks.tables.cluster_by_group[HOME])
+        left = [host for host in self._world.hosts if host.group == HOME and host is not victim and host.can_return]
+        return any(_can_lead(host, left, history) for host in left)
+
+
+def _can_lead(candidate: Host, left: list[Host], history: "GroupHistory") -> bool:
+    if candidate.raft is None or candidate.voter not in candidate.voters:
+        return False
+    known = history.committed.get(history.committed_max)
+    if known is not None and not _holds(candidate, history.committed_max, known.term):
+        return False
+    end = _log_end(candidate)
+    supporters = sum(1 for host in left if host.voter in candidate.voters and _log_end(host) <= end)
+    return 2 * supporters > len(candidate.voters)
+
+
+def _holds(host: Host, index: int, term: int) -> bool:
+    return index < host.log.first - 1 or host.log.term_at(index) == term
+
+
+def _log_end(host: Host) -> tuple[int, int]:
+    return (host.raft.last_term, host.raft.last_index) if host.raft is not None else (0, 0)

@@ -1,0 +1,76 @@
+"""All checks together, as the world asks for them: cheap after each turn, and thorough at the end.
+
+After a turn only the host whose turn it was is looked at, and only what has changed since its last.
+"""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from gimmal.cluster.meta.commands import REGISTER, Outcome
+from gimmal.wire.peer_messages import Genesis, MetaReply, MetaRequest
+from tests.sim.raft_checks import RaftChecks
+from tests.sim.table_checks import TableChecks
+
+if TYPE_CHECKING:
+    from gimmal.wire.peer_messages import PeerMessage
+    from tests.sim.host import Host
+
+
+class Checks:
+    """What the world calls. `counts` are of things seen to happen."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self.counts = counts
+        self.raft = RaftChecks(counts)
+        self.tables = TableChecks(counts)
+        self._registering: dict[int, None] = {}  # numbers of requests; they start at random and rise
+        self._foundings: dict[bytes, None] = {}
+        self._observers: dict[type[PeerMessage], Any] = {
+            **self.raft.observers,
+            MetaRequest: self._on_request,
+            MetaReply: self._on_reply,
+            Genesis: self._on_genesis,
+        }
+
+    def on_start(self, host: "Host") -> None:
+        """Look at a process that has read its journal."""
+        self.on_turn(host)
+
+    def on_death(self, host: "Host") -> None:
+        """Take what a process counted before it is gone."""
+        if host.watch is not None:
+            for name, number in host.watch.happenings().items():
+                self.counts[name] += number
+
+    def on_turn(self, host: "Host") -> None:
+        """Look at a host after its turn."""
+        watch = host.watch
+        assert watch is not None
+        identity = watch.identity()
+        if identity != host.identity:
+            self.tables.on_identity(host, identity)
+        table = watch.table()
+        if table is not host.table:
+            self.tables.on_table(host, table)
+        state = watch.raft()
+        if state != host.raft:
+            self.raft.on_state(host, state)
+
+    def on_leaving(self, host: "Host", message: "PeerMessage") -> None:
+        """Look at a message that leaves."""
+        observer = self._observers.get(type(message))
+        if observer is not None:
+            observer(host, message)
+
+    def _on_request(self, host: "Host", message: MetaRequest) -> None:
+        if message.command[0] == REGISTER:
+            self._registering[message.number] = None
+
+    def _on_reply(self, host: "Host", message: MetaReply) -> None:
+        if message.outcome == Outcome.REFUSED and message.number in self._registering:
+            self.counts["registrations_refused"] += 1
+
+    def _on_genesis(self, host: "Host", message: Genesis) -> None:
+        if message.founding not in self._foundings:
+            self._foundings[message.founding] = None
+            self.counts["foundings"] += 1

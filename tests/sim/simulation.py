@@ -1,0 +1,179 @@
+"""One schedule from its first event to its last: `run(seed)` returns what happened, or raises a `Violation`."""
+
+from collections import Counter
+from collections.abc import Callable
+from random import Random
+from typing import TYPE_CHECKING, Final
+
+from tests.sim import plan as kinds
+from tests.sim.budget import Budget
+from tests.sim.clocks import HostClock
+from tests.sim.faults import Faults
+from tests.sim.host import HOME, Host, Settings
+from tests.sim.liveness import complaints, members
+from tests.sim.plan import Plan, draw_plan
+from tests.sim.violation import Violation
+from tests.sim.visits import Visits
+from tests.sim.workload import Workload
+from tests.sim.world import World
+
+if TYPE_CHECKING:
+    from tests.sim.subject import Start
+    from tests.sim.trace import Trace
+
+_LOOK_EVERY_S: Final = 0.5
+_ACCEPTS_IN_S: Final = 10.0
+_HALF_HEALED_SETTLES_IN_S: Final = 8.0
+_FLAP_EVERY_S: Final = 3.0
+_FLAP_LASTS_S: Final = 2.0
+_NEWCOMER: Final = "n0"
+
+
+class Simulation:
+    """A plan, carried out."""
+
+    def __init__(self, plan: Plan, start: "Start", trace: "Trace | None" = None) -> None:
+        self.plan = plan
+        self.world = World(plan.seed, plan.weather, start, trace)
+        self.world.sync_s = plan.sync_s
+        self.budget = Budget(self.world)
+        self.world.may_die, self.world.on_death = self.budget.may_die, self.budget.died
+        self.faults = Faults(self.world, plan, self.budget)
+        self.visits = Visits(self.world, plan, self.budget)
+        self.workload = Workload(self.world, plan.request_every_s)
+        self._clock_dice = Random(f"clocks {plan.seed}")
+        for machine in plan.machines:
+            host = self._host(machine)
+            self.world.attach(host)
+            self.world.plan(machine.starts_at, lambda host=host: self.faults.restart(host))  # type: ignore[misc]
+
+    def _host(self, machine: kinds.Machine) -> Host:
+        settings = Settings(
+            name=machine.name,
+            address=kinds.address_of(machine.name),
+            seeds=self.plan.seeds,
+            expect=machine.expect,
+            is_durable=machine.is_durable,
+            zone=machine.zone,
+        )
+        dice = self._clock_dice
+        rate = 1 + dice.uniform(-self.plan.drift, self.plan.drift)
+        return Host(settings, HostClock(dice.uniform(0.0, 1e6), dice.randint(-60_000, 60_000), rate))
+
+    def run(self) -> Counter[str]:
+        """Carry out the whole schedule.
+
+        Raises:
+            Violation: a check failed.
+        """
+        world, plan = self.world, self.plan
+        self.run_storm()
+        if plan.half_heal_s:
+            self._half_heal()
+        self.faults.mend()
+        self._must_come_true("recovery", plan.settles_in_s, lambda: complaints(world))
+        self._must_accept()
+        world.run(max(plan.ends_at, world.now))
+        self._must_come_true("recovery lasts", _ACCEPTS_IN_S, lambda: complaints(world))
+        return self._account()
+
+    def run_storm(self) -> None:
+        """Carry out the part with faults, in which only safety is checked.
+
+        Raises:
+            Violation: a check failed.
+        """
+        self.faults.begin()
+        self.visits.begin()
+        self.workload.begin()
+        self.world.run(self.plan.heal_at)
+        self.world.checks.raft.check_all_logs(self.world.hosts)
+
+    # -- liveness ---------------------------------------------------------------------------------------------
+
+    def _must_come_true(self, check: str, within_s: float, look: Callable[[], list[str]]) -> None:
+        """Let time pass until nothing is complained of."""
+        world = self.world
+        deadline = world.now + within_s
+        while True:
+            self.visits.settle()
+            found = look()
+            if not found:
+                return
+            if world.now >= deadline:
+                raise Violation(check, f"{within_s:.0f} s were not enough: {'; '.join(found)}")
+            world.run(world.now + _LOOK_EVERY_S)
+
+    def _must_accept(self) -> None:
+        """See the cluster take in a newcomer, and change an in-sync set that a leader wants changed."""
+        world = self.world
+        settings = Settings(_NEWCOMER, kinds.address_of(_NEWCOMER), self.plan.seeds, expect=0, is_durable=False)
+        newcomer = Host(settings, HostClock(0.0, 0, 1.0))
+        world.attach(newcomer)
+        world.start(newcomer)
+        self._must_come_true("a newcomer is accepted", _ACCEPTS_IN_S, lambda: complaints(world))
+        asked = self.workload.ask()
+        if asked is not None:
+            number, wanted = asked
+            self._must_come_true("a change is accepted", _ACCEPTS_IN_S, lambda: self._missing(number, wanted.version))
+
+    def _missing(self, partition: int, version: int) -> list[str]:
+        table = self.world.checks.tables.newest(HOME)
+        is_done = table is not None and table.partitions[partition].version > version
+        return [] if is_done else [f"the in-sync set of partition {partition} was not changed"]
+
+    def _half_heal(self) -> None:
+        """Mend everything but one machine that hears nobody, or that nobody hears: the others keep one leader."""
+        world, plan = self.world, self.plan
+        hosts = members(world)
+        candidates = [host for host in hosts if self.budget.may_retire(host)]
+        if not candidates or HOME not in world.checks.tables.cluster_by_group:
+            return  # nobody can be spared: there is no majority without, or no cluster yet
+        odd = world.dice.choice(candidates)
+        others = [host for host in hosts if host is not odd]
+        self.faults.mend()
+        is_deaf = world.dice.random() < 0.5
+        world.counts["half_heals"] += 1
+        world.note(f"{odd.name} {'hears nobody' if is_deaf else 'is heard by nobody'}")
+        one_way = (others, [odd]) if is_deaf else ([odd], others)
+        ends_at = world.now + plan.half_heal_s
+        if plan.half_heal_flaps:
+            for number in range(int(plan.half_heal_s / _FLAP_EVERY_S)):
+                world.plan_in(number * _FLAP_EVERY_S, lambda: self.faults.cut([one_way], _FLAP_LASTS_S))
+        else:
+            self.faults.cut([one_way], plan.half_heal_s)
+        world.run(world.now + _HALF_HEALED_SETTLES_IN_S)
+        history = world.checks.raft.history(world.checks.tables.cluster_by_group[HOME])
+        term_before = history.term_max
+        world.run(ends_at)
+        leaders = [host for host in others if host.raft is not None and host.raft.is_leader]
+        if len(leaders) != 1 or history.term_max != term_before:
+            raise Violation(
+                "a majority keeps its leader",
+                f"{odd.name} is cut off one way; leaders: {[host.name for host in leaders]}, "
+                f"terms {term_before} to {history.term_max}",
+            )
+
+    # -- the account ------------------------------------------------------------------------------------------
+
+    def _account(self) -> Counter[str]:
+        world = self.world
+        world.checks.raft.check_all_logs(world.hosts)
+        for host in world.hosts:
+            if host.is_up:
+                world.checks.on_death(host)
+        counts = world.counts
+        counts["schedules"] += 1
+        counts["messages"] = world.network.sent
+        counts["turns"] = world.turns
+        counts["virtual_seconds"] = int(world.now)
+        return counts
+
+
+def run(seed: int, start: "Start", trace: "Trace | None" = None) -> Counter[str]:
+    """Run the schedule of a seed.
+
+    Raises:
+        Violation: a check failed.
+    """
+    return Simulation(draw_plan(seed), start, trace).run()

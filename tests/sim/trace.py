@@ -1,0 +1,59 @@
+"""A record of a run: its last lines for people, and a digest of everything for the proof that it is deterministic.
+
+The digest covers every message delivered, byte for byte, and every event of the world, each with its time. Runs that
+nobody looks at record nothing: a seed that fails is run again, and then its trace is kept.
+"""
+
+from collections import deque
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Final
+
+from gimmal.wire.codec import encode
+from gimmal.wire.peer_messages import BLANK, PeerMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.sim.host import Host
+
+_LINES_KEPT: Final = 120
+_TEXT_MAX: Final = 220
+_HEADER_FIELDS: Final = len(BLANK)
+
+
+class Trace:
+    """Records a run. `show` is called with each line, if given."""
+
+    def __init__(self, show: "Callable[[str], None] | None" = None, lines_kept: int = _LINES_KEPT) -> None:
+        self.tail: deque[str] = deque(maxlen=lines_kept)
+        self._digest = blake2b(digest_size=16)
+        self._show = show
+
+    @property
+    def digest(self) -> str:
+        return self._digest.hexdigest()
+
+    def delivered(self, time: float, source: "Host", target: "Host", item: object) -> None:
+        if isinstance(item, PeerMessage):
+            self._digest.update(b"%s%s%s" % (time.hex().encode(), target.address.encode(), encode(item)))
+            self._keep(time, f"{source.name} > {target.name}  {_described(item)}")
+        else:
+            self.happened(time, f"{source.name} > {target.name}  {item}")
+
+    def happened(self, time: float, text: str) -> None:
+        self._digest.update(f"{time.hex()} {text}".encode())
+        self._keep(time, text)
+
+    def _keep(self, time: float, text: str) -> None:
+        line = f"{time:10.4f}  {text}"
+        self.tail.append(line)
+        if self._show is not None:
+            self._show(line)
+
+
+def _described(message: PeerMessage) -> str:
+    slots = [slot for kind in reversed(type(message).__mro__) for slot in getattr(kind, "__slots__", ())]
+    fields = ", ".join(f"{name}={getattr(message, name)!r}" for name in slots[_HEADER_FIELDS:])
+    header = f"inc {message.source}>{message.destination}, table {message.table_version}"
+    text = f"{type(message).__name__}({fields})"
+    return f"{text if len(text) <= _TEXT_MAX else text[:_TEXT_MAX] + '...'} [{header}]"

@@ -1,0 +1,125 @@
+"""What one membership machine makes of what its peers send it: exchanges of views, answers, nonsense."""
+
+from typing import Any
+
+from gimmal.cluster.membership import MemberJoined, Rumor, State
+from gimmal.wire import limits
+from gimmal.wire.peer_messages import BLANK, Ack, Gossip, Nack, Ping, PingRequest, View, ViewDigest
+from tests.unit.membership_cluster import Cluster, profile_of
+
+# -- the full exchange ----------------------------------------------------------------------------------------
+
+
+def test_equal_views_are_not_exchanged_and_different_ones_are_in_both_directions() -> None:
+    cluster = Cluster("n1", "n2", "n3")
+    cluster.run(2)
+    one, other = cluster.machines["n1"], cluster.machines["n2"]
+    digest = ViewDigest(*BLANK, b"")
+    one.adopt([("n8", 1, profile_of("n8"))], cluster.now)
+    other.adopt([("n9", 1, profile_of("n9"))], cluster.now)
+    one.drain()
+    other.drain()
+    cluster.tell("n2", digest, sender="n1")
+    [(receiver, view)] = other.drain()
+    assert isinstance(view, View)
+    assert (receiver, view.is_answer, len(view.rumors)) == ("n1", False, 4)
+    assert cluster.tell("n1", view, sender="n2") == [MemberJoined("n9", 1)]
+    [(receiver, answer)] = one.drain()
+    assert isinstance(answer, View)
+    assert (receiver, answer.is_answer) == ("n2", True)
+    assert [rumor[0] for rumor in answer.rumors] == ["n8"]
+    assert cluster.tell("n2", answer, sender="n1") == [MemberJoined("n8", 1)]
+    assert other.drain() == []
+    digest.digest = one._members.digest()
+    cluster.tell("n2", digest, sender="n1")
+    assert other.drain() == []
+
+
+# -- what peers choose ----------------------------------------------------------------------------------------
+
+
+def test_what_is_no_rumor_is_counted_and_the_others_are_heard() -> None:
+    cluster = Cluster("n1", "n2")
+    rumors: tuple[Any, ...] = (
+        ("n7", 1, 0, 0, "", 0, ("half a profile",)),
+        ("n7", 1, 0, 9, "", 0, None),
+        ("", 1, 0, 0, "", 0, None),
+        ("n8", 1, 0, 0, "", 0, profile_of("n8")),
+    )
+    assert cluster.tell("n1", Gossip(*BLANK, rumors)) == [MemberJoined("n8", 1)]
+    assert cluster.machines["n1"].counters["malformed rumors"] == 3
+
+
+def test_the_view_does_not_grow_beyond_its_bound() -> None:
+    cluster = Cluster("n1", "n2")
+    machine = cluster.machines["n1"]
+    rumors = tuple(Rumor(f"x{number}", 1, 0, State.ALIVE, "", 0, None) for number in range(limits.NODES_MAX))
+    cluster.tell("n1", Gossip(*BLANK, rumors))
+    assert len(machine.members) == limits.NODES_MAX
+    assert machine.counters["members beyond the limit"] == 2
+
+
+def test_a_ping_request_for_somebody_unknown_is_not_heard_and_their_number_is_bounded() -> None:
+    cluster = Cluster("n1", "n2", "n3")
+    machine = cluster.machines["n1"]
+    machine.drain()
+    cluster.tell("n1", PingRequest(*BLANK, 1, "nobody", ()))
+    cluster.tell("n1", PingRequest(*BLANK, 1, "n1", ()))
+    assert machine.drain() == []
+    for number in range(3_000):
+        cluster.tell("n1", PingRequest(*BLANK, number, "n3", ()))
+    assert len(machine.drain()) == 1_024
+
+
+def test_an_answer_counts_only_from_the_member_or_its_helpers() -> None:
+    cluster = Cluster("n1", "n2", "n3", "n4")
+    machine = cluster.machines["n1"]
+    pings: list[tuple[str, Ping]] = []
+    while not pings:
+        machine.tick(machine.next_deadline())
+        pings = [(receiver, message) for receiver, message in machine.drain() if isinstance(message, Ping)]
+    [(target, ping)] = pings
+    impostor = next(name for name in ("n2", "n3", "n4") if name != target)
+    due_at = machine.next_deadline()
+    cluster.tell("n1", Ack(*BLANK, ping.number, ()), sender=impostor)
+    cluster.tell("n1", Ack(*BLANK, ping.number + 1, ()), sender=target)
+    assert machine.next_deadline() == due_at
+    cluster.tell("n1", Ack(*BLANK, ping.number, ()), sender=target)
+    assert machine.next_deadline() > due_at
+
+
+def test_a_helper_says_either_way_what_it_found() -> None:
+    cluster = Cluster("n1", "n2", "n3", "n4")
+    machine = cluster.machines["n1"]
+    machine.tick(cluster.now)
+    machine.drain()
+    cluster.tell("n1", PingRequest(*BLANK, 7, "n3", ()))
+    cluster.tell("n1", PingRequest(*BLANK, 8, "n4", ()))
+    [(_, answered), (_, unanswered)] = machine.drain()
+    assert isinstance(answered, Ping)
+    assert isinstance(unanswered, Ping)
+    cluster.tell("n1", Ack(*BLANK, unanswered.number, ()), sender="n3")
+    assert machine.drain() == []
+    cluster.tell("n1", Ack(*BLANK, answered.number, ()), sender="n3")
+    [(receiver, ack)] = machine.drain()
+    assert isinstance(ack, Ack)
+    assert (receiver, ack.number) == ("n2", 7)
+    machine.tick(cluster.now + 0.201)
+    nacks = [(receiver, nack.number) for receiver, nack in machine.drain() if isinstance(nack, Nack)]
+    assert nacks == [("n2", 8)]
+
+
+def test_a_helper_that_slept_does_not_claim_to_be_well() -> None:
+    cluster = Cluster("n1", "n2", "n3")
+    machine = cluster.machines["n1"]
+    cluster.tell("n1", PingRequest(*BLANK, 7, "n3", ()))
+    machine.tick(cluster.now + 5)
+    assert not any(isinstance(message, Nack) for _, message in machine.drain())
+
+
+def test_nacks_of_all_helpers_keep_us_well() -> None:
+    cluster = Cluster("n1", "n2", "n3", "n4", "n5")
+    cluster.paused.add("n5")
+    cluster.run(1.9)
+    assert any(machine.counters["failed probes"] for machine in cluster.machines.values())
+    assert [machine.health for machine in cluster.machines.values()] == [0] * 5
