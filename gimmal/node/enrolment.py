@@ -246,8 +246,7 @@ class Enrolment:
 
     def _leave_if_unanswered(self, now: float) -> None:
         """Look for a cluster anew when the one that was found is not there any more, and never took this node in."""
-        is_bound = self.incarnation or self._table is not None or not self._meta.is_blank
-        if self.cluster and not is_bound and now - self._heard_cluster_at > _ABANDON_AFTER_S:
+        if self.cluster and self._meta.is_blank and now - self._heard_cluster_at > _ABANDON_AFTER_S:
             self._chronicle.tell("warning", f"cluster {self.cluster.hex()} does not answer: looking for another")
             self._look_for_a_cluster(now)
 

@@ -79,9 +79,9 @@ class MetaShare:
 
     @property
     def is_blank(self) -> bool:
-        """Whether this node has nothing yet that the group could rely on."""
+        """Whether this node has no part in any cluster yet: no vote that could be relied on, and no registration."""
         raft = self.group.raft
-        return raft.term == 0 and raft.last_index == 0
+        return not self.cluster and raft.term == 0 and raft.last_index == 0
 
     @property
     def origin(self) -> Snapshot | None:

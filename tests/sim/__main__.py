@@ -42,7 +42,9 @@ def _run_many(count: int, first: int, *, keep_going: bool) -> int:
         if time.monotonic() - told_s >= 10.0:
             told_s = time.monotonic()
             pace = account.seeds / (told_s - started_s)
-            print(f"{account.seeds}/{count} schedules, {len(account.failures)} violated, {pace:.1f} a second", flush=True)
+            print(
+                f"{account.seeds}/{count} schedules, {len(account.failures)} violated, {pace:.1f} a second", flush=True
+            )
     print(account.text())
     if account.failures:
         print(runner.report(min(account.failures, key=lambda outcome: outcome.seed)))

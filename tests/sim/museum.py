@@ -24,7 +24,6 @@ from tests.sim.plan import Plan, draw_plan
 from tests.sim.simulation import Simulation
 from tests.sim.violation import Violation
 
-
 VOTERS_LEAST: Final = 3
 
 Change = tuple[Any, str, Callable[[Any], Any]]

@@ -56,7 +56,11 @@ class RaftChecks:
     def __init__(self, counts: "Counter[str]") -> None:
         self._counts = counts
         self._histories: dict[bytes, GroupHistory] = {}
-        self.ambitious: tuple[Host | None, int, bool] = (None, 0, False)  # who last stood or won, its term, whether it won
+        self.ambitious: tuple[Host | None, int, bool] = (
+            None,
+            0,
+            False,
+        )  # who last stood or won, its term, whether it won
         self.observers: dict[type[PeerMessage], Callable[[Host, Any], None]] = {
             Vote: self._on_vote,
             VoteRequest: self._on_vote_request,

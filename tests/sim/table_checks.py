@@ -98,7 +98,9 @@ class TableChecks:
         if known is None:
             self._insert(history, table)
         elif known is not table and known != table:
-            raise Violation("one version, one table", f"version {table.version} at {host.name}: {_difference(known, table)}")
+            raise Violation(
+                "one version, one table", f"version {table.version} at {host.name}: {_difference(known, table)}"
+            )
 
     def _insert(self, history: TableHistory, table: Table) -> None:
         place = bisect_left(history.versions, table.version)
@@ -157,7 +159,9 @@ def _check_node(old: NodeRow, new: NodeRow, where: str) -> None:
     if new.incarnation < old.incarnation:
         raise Violation("incarnations rise", f"{where} {old.name} went from {old.incarnation} to {new.incarnation}")
     if new.incarnation == old.incarnation and new.uuid != old.uuid:
-        raise Violation("one incarnation per name", f"{where} incarnation {new.incarnation} of {old.name} is another process")
+        raise Violation(
+            "one incarnation per name", f"{where} incarnation {new.incarnation} of {old.name} is another process"
+        )
 
 
 def _check_partition(number: int, old: PartitionRow, new: PartitionRow, where: str) -> None:
@@ -175,5 +179,3 @@ def _difference(one: Table, other: Table) -> str:
         if mine != theirs:
             return f"{name} differ: {mine} and {theirs}"
     return "they differ"
-
-

@@ -32,7 +32,9 @@ class Workload:
 
     def ask(self) -> tuple[int, PartitionRow] | None:
         """Let some leader ask for a change; return the partition and its row as it wants it, or None if nobody leads."""
-        leaders = [host for host in self._world.hosts if host.group == HOME and host.is_up and host.identity.incarnation]
+        leaders = [
+            host for host in self._world.hosts if host.group == HOME and host.is_up and host.identity.incarnation
+        ]
         self._world.dice.shuffle(leaders)
         for host in leaders:
             if host.table is not None:

@@ -209,7 +209,7 @@ class World:
             self._take_turn(host, time)
         except Violation:
             raise
-        except Exception as error:  # noqa: BLE001 - as in `_no_error_in`, which would cost too much here
+        except Exception as error:
             raise Violation("no error in a node", f"{host.name} at {time:.4f}: {error!r}") from error
 
     def _take_turn(self, host: Host, time: float) -> None:

@@ -266,6 +266,20 @@ def test_a_cluster_that_never_answers_is_left_for_another() -> None:
     assert node.facts()["cluster"] == ""
 
 
+def test_a_member_that_is_restarted_with_its_journal_never_leaves() -> None:
+    node = Node("d", seeds=("b:7701",), expect=0, is_durable=True)
+    meta = Meta()
+    meta.register("d")
+    node.take(messages.Belonging(*messages.BLANK, "b:7701", ()), cluster=meta.table.cluster)
+    node.take(messages.Rows(*messages.BLANK, meta.table.to_wire()))
+    again = Node("d", life=2, journal=node.journal, seeds=("b:7701",), expect=1, is_durable=True)
+    again.wait(600)
+    facts = again.facts()
+    assert (facts["state"], facts["cluster"]) == ("joining", meta.table.cluster.hex())
+    assert any("by its journal" in line for line in again.log)
+    assert messages.Hello in kinds(again.sent), "it asks its seeds whether they are of its cluster"
+
+
 def test_a_registered_node_never_leaves() -> None:
     node = joined()
     cluster = node.facts()["cluster"]

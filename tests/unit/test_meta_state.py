@@ -8,6 +8,7 @@ from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.commands import Outcome
 from gimmal.cluster.meta.state import MetaState
 from gimmal.cluster.table import Addresses
+from gimmal.wire import limits
 from tests.unit.meta_states import CLUSTER, Meta, registration
 
 # -- founding ------------------------------------------------------------------------------
@@ -92,6 +93,15 @@ def test_an_address_belongs_to_one_node(changes: dict[str, Any], said: str) -> N
     assert "'b'" in refused.text
     meta.fence("b")
     assert meta.register("d", **changes).outcome == Outcome.DONE, "the dead keep no address"
+
+
+def test_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "NODES_MAX", 4)
+    meta = Meta()
+    assert meta.register("d").outcome == Outcome.DONE
+    assert "takes no more" in meta.register("e").text
+    meta.fence("d")
+    assert meta.register("d", life=2).outcome == Outcome.DONE
 
 
 def test_the_same_address_in_another_network_is_another_address() -> None:

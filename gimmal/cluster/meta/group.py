@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from random import Random
 
 _ENTRIES_KEPT: Final = 512
+_WAITING_MAX: Final = 1_024
 GENESIS_INDEX: Final = 1
 GENESIS_TERM: Final = 1
 
@@ -106,6 +107,8 @@ class MetaGroup:
         """Propose a command; return None when its result will come as `Decided`, else why nothing was proposed."""
         if not is_well_formed(command):
             return Result(Outcome.MALFORMED, 0, "no such command")
+        if len(self._waiting) >= _WAITING_MAX:
+            return Result(Outcome.REFUSED, 0, f"{_WAITING_MAX} requests are waiting to be decided: ask again")
         index = self.raft.propose(command, now)
         if index is None:
             return Result(Outcome.NOT_LEADER)

@@ -27,6 +27,7 @@ from typing import Any, Final
 from gimmal.cluster.meta import commands, rows
 from gimmal.cluster.meta.commands import Outcome, Registration, Result, addresses_of, read_registration
 from gimmal.cluster.table import ALIVE, FENCED, Incarnation, NodeRow, PartitionRow, Table
+from gimmal.wire import limits
 
 _DONE: Final = Result(Outcome.DONE)
 
@@ -154,6 +155,8 @@ class MetaState:
                 f"another node is registered as {member.name!r}, at {known.peer}, and was there a moment ago: "
                 "give this one another name, or wait until the other one has been declared dead"
             )
+        if known is None and len(self._nodes) >= limits.NODES_MAX:
+            return f"this cluster has known {limits.NODES_MAX} names, and takes no more: use one of a node that is gone"
         for row in self._nodes.values():
             if row.name != member.name and row.status != FENCED:
                 shared = sorted(addresses_of(member) & addresses_of(row))
