@@ -28,6 +28,9 @@ check: $(VENV)/.dev ## lint, format, types, architecture and house rules
 	@echo "lint-imports" && $(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest tests/test_tidy.py tests/test_architecture.py
 
+sim: $(VENV)/.dev ## whole clusters in virtual time (SEEDS=1000, or SEED=7 to replay one)
+	@$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100)) $(ARGS)
+
 bench: $(VENV)/.bench ## gimmal against Redis on this machine (needs redis-server)
 	@command -v redis-server >/dev/null || { \
 	    echo "make bench compares with Redis, and redis-server is not installed."; \

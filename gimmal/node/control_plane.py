@@ -28,6 +28,7 @@ from gimmal.node.chronicle import Chronicle
 from gimmal.node.enrolment import Begun, Enrolment, Fact, Registered, peer_of
 from gimmal.node.meta_share import MetaShare
 from gimmal.node.settings import NodeSettings
+from gimmal.wire import limits
 from gimmal.wire import peer_messages as messages
 from gimmal.wire.peer_messages import PeerMessage
 
@@ -50,6 +51,7 @@ class ControlPlane:
         self.membership: Membership | None = None
         self._dice = dice
         self._leader_name = ""
+        self._voters: dict[str, str] = {}  # where voters say that they are, by voter id; the table may be older
         self._outbox: list[tuple[str, PeerMessage]] = []
         self._to_self: list[PeerMessage] = []  # what this node says to itself, at the next tick
         self._handlers = self._all_handlers()
@@ -222,6 +224,8 @@ class ControlPlane:
     # -- the meta group ---------------------------------------------------------------------------------------------
 
     def _on_raft(self, message: messages.RaftMessage, now: float) -> None:
+        if message.voter in self._voters or len(self._voters) < limits.VOTERS_MAX:
+            self._voters[message.voter] = message.peer
         self._on_meta(self.meta.receive(message, now), now)
 
     def _on_heartbeat(self, message: messages.Heartbeat, now: float) -> None:
@@ -311,7 +315,8 @@ class ControlPlane:
         outbox += self.tracking.drain()
         outbox += self.meta.drain()
         for voter, raft_message in self.meta.group.raft.drain():
-            outbox.append((self._address_of(voter.rpartition("/")[0]), raft_message))
+            raft_message.peer = self.enrolment.me.peer
+            outbox.append((self._voters.get(voter) or self._address_of(voter.rpartition("/")[0]), raft_message))
         if self.membership is not None:
             for name, message in self.membership.drain():
                 member = self.membership.members.get(name)

@@ -18,6 +18,7 @@ _HEADER: Final[dict[str, Check]] = {
 _PEER_HEADER: Final[dict[str, Check]] = {**_HEADER, "sender": checks.is_name}
 _RAFT_HEADER: Final[dict[str, Check]] = {
     **_PEER_HEADER,
+    "peer": checks.is_text,
     "voter": checks.is_name,
     "target": checks.is_name,
     "term": checks.is_natural,

@@ -1,7 +1,7 @@
 """What nodes say to each other. The header is that of all messages, and the sender's name.
 
-A machine that makes such a message leaves the header `BLANK`: who sends it, to which life of whom and with which
-table is written in by the node's core, in one place, when the message leaves.
+A machine that makes such a message leaves the header `BLANK` (those of Raft: `RAFT_BLANK`): who sends it, to which
+life of whom and with which table is written in by the node's core, in one place, when the message leaves.
 
 `voter` and `target` of the meta group's messages are identities of voters (`gimmal.cluster.raft`): a node that has
 lost its disk is another voter, and what was meant for the one before it is not for it.
@@ -14,6 +14,8 @@ from gimmal.wire.messages import Message, Wire
 
 BLANK: Final = (b"", 0, 0, 0, "")
 """The header of a message that has not left yet."""
+
+RAFT_BLANK: Final = (*BLANK, "")
 
 Rumor: TypeAlias = tuple[str, int, int, int, str, int, Any]
 """What one node has heard of another: (name, incarnation, refutation, state, accuser, health, profile or None)."""
@@ -89,8 +91,12 @@ class View(PeerMessage):
 
 @dataclass(slots=True)
 class RaftMessage(PeerMessage):
-    """From one voter or learner of the meta group to another, in a term of the sender's."""
+    """From one voter or learner of the meta group to another, in a term of the sender's.
 
+    `peer` is where the answer goes: a voter that starts from its journal may not know yet who has joined since.
+    """
+
+    peer: str
     voter: str
     target: str
     term: int

@@ -31,7 +31,7 @@ VOTERS = st.lists(NAMES, max_size=4).map(tuple)
 BY_FIELD: dict[str, SearchStrategy[Any]] = {
     "cluster": st.one_of(st.just(b""), UUIDS),
     **dict.fromkeys(["sender", "target", "voter"], NAMES),
-    **dict.fromkeys(["leader", "text", "trouble"], TEXTS),
+    **dict.fromkeys(["leader", "peer", "text", "trouble"], TEXTS),
     **dict.fromkeys(["founding", "uuid"], UUIDS),
     "digest": st.binary(min_size=8, max_size=8),
     "rumors": RUMORS,

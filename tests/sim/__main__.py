@@ -24,7 +24,7 @@ def main() -> int:
 def _replay(seed: int, *, whole: bool) -> int:
     violation, trace = runner.replay(seed, print if whole else None)
     if not whole:
-        print("\n".join(trace.tail))
+        print(trace.tail())
     print(f"\nseed {seed} violates {violation}" if violation else f"\nseed {seed} holds")
     print(f"trace {trace.digest}")
     return 1 if violation else 0

@@ -1,10 +1,10 @@
-"""How much a cluster can bear to forget: which crashes the schedule may inflict without destroying what nothing could save.
+"""How much a cluster can bear to forget: which crashes a schedule may inflict without destroying what none could save.
 
 A process with something on its disk may die at any time, as many at once as there are. One without loses its vote for
-good, and what it knew, until the meta group has taken its successor in. So such a process may die only if, by the state in which the
-group really is, the others can still elect a leader who holds everything that is known to be committed: among those
-whose vote is not lost there must be one with such a log, and among the voters of *its* configuration a majority whose
-logs are not ahead of it.
+good, and what it knew, until the meta group has taken its successor in. So such a process may die only if, by the
+state in which the group really is, the others can still elect a leader who holds everything that is known to be
+committed: among those whose vote is not lost there must be one with such a log, and among the voters of *its*
+configuration a majority whose logs are not ahead of it.
 
 Before there is a group, the process may be among the voters that are being chosen: one founder may forget, in a group
 that will have three voters or more. And once there is a cluster, the nodes outside it must never be as many as a node

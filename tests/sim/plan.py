@@ -114,7 +114,7 @@ def draw_plan(seed: int) -> Plan:
 
 
 def _draw_machines(dice: Random, *, is_late: bool) -> tuple[Machine, ...]:
-    """Draw who founds. `expect` is more than half of all machines, or one that founds alone: see `gimmal.cluster.founding`."""
+    """Draw who founds: `expect` is more than half of all machines, as it must be, or one founds alone."""
     count = dice.choices(range(NODES_MIN, NODES_MAX + 1), (5, 4, 5, 2, 1))[0]
     late = dice.randint(1, (count - 1) // 2) if is_late else 0
     expect = count - late

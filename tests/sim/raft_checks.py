@@ -179,7 +179,7 @@ class RaftChecks:
             if earlier is not entry and earlier != entry:
                 raise Violation(
                     "log matching",
-                    f"entry {index} of term {term} is {entry} at {host.name}, and was (term before, kind, payload) {earlier}",
+                    f"entry {index} of term {term} was (term before, kind, payload) {earlier}, at {host.name} {entry}",
                 )
             log.terms.append(term)
 
@@ -207,7 +207,7 @@ class RaftChecks:
         if known is not None and known.term != log.base_term:
             raise Violation(
                 "state machine safety",
-                f"{host.name} has a snapshot up to entry {log.first - 1} of term {log.base_term}, elsewhere of {known.term}",
+                f"{host.name} has entry {log.first - 1} of term {log.base_term} in a snapshot, elsewhere {known.term}",
             )
 
     def _check_completeness(self, host: "Host", history: GroupHistory, term: int) -> None:
@@ -221,9 +221,11 @@ class RaftChecks:
     def _check_rulers(self, history: GroupHistory, index: int, entry_term: int, seen_in: int) -> None:
         """Check that those who lead a later term hold an entry that was committed in an earlier one."""
         for term, (leader, life) in history.ruling.items():
-            if term > seen_in and leader.life == life and leader.raft is not None and leader.raft.term == term:
-                if leader.raft.is_leader and index >= leader.log.first and leader.log.term_at(index) != entry_term:
-                    self._incomplete(leader, term, index, entry_term)
+            state, log = leader.raft, leader.log
+            if term <= seen_in or leader.life != life or state is None or not state.is_leader or state.term != term:
+                continue
+            if index >= log.first and log.term_at(index) != entry_term:
+                self._incomplete(leader, term, index, entry_term)
 
     def _incomplete(self, host: "Host", term: int, index: int, entry_term: int) -> None:
         raise Violation(
@@ -236,7 +238,9 @@ class RaftChecks:
         for host in hosts:
             if host.core is None or host.watch is None or host.raft is None:
                 continue
-            history, log = self.history(host.identity.cluster), host.log
-            for index, entry in enumerate(host.watch.entries(log.first, log.last), log.first):
-                if history.entries[index, entry[0]][1:] != tuple(entry[1:]):
+            history, last = self.history(host.identity.cluster), host.log.last
+            first = host.watch.base()[0] + 1
+            for index, entry in enumerate(host.watch.entries(first, last), first):
+                known = history.entries.get((index, entry[0]))
+                if known is None or known[1:] != tuple(entry[1:]):
                     raise Violation("log matching", f"entry {index} changed at {host.name} behind its end")

@@ -68,7 +68,7 @@ def run_many(seeds: Iterable[int], processes: int = PROCESSES) -> Iterator[Outco
     if processes == 1:
         yield from map(run_one, seeds)
         return
-    with multiprocessing.get_context("fork").Pool(processes) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
         yield from pool.imap_unordered(run_one, seeds, _CHUNK)
 
 
@@ -94,8 +94,7 @@ def report(outcome: Outcome) -> str:
     violation, trace = replay(outcome.seed)
     if not violation.startswith(outcome.violation):
         violation += f"\nNOT DETERMINISTIC: the first run of this seed said: {outcome.violation}"
-    tail = "\n".join(trace.tail)
     return (
-        f"{tail}\n\nseed {outcome.seed} violates {violation}\n"
+        f"{trace.tail()}\n\nseed {outcome.seed} violates {violation}\n"
         f"trace {trace.digest}\nreplay it with: make sim SEED={outcome.seed}"
     )

@@ -75,7 +75,7 @@ class TableChecks:
         if earlier != uuid:
             raise Violation(
                 "one incarnation per name",
-                f"incarnation {life[1]} of {life[0]} was process {earlier.hex()[:8]}, and {uuid.hex()[:8]} {how} to be it",
+                f"{life[0]} {life[1]} was process {earlier.hex()[:8]}, and {uuid.hex()[:8]} {how} to be it",
             )
 
     # -- tables -----------------------------------------------------------------------------------------------

@@ -47,18 +47,13 @@ class ToyCore:
         self._state = MetaState()
         self._heard: dict[str, float] = {}
         self._unsaved = b""
+        self._dice = dice
         self._outbox: list[tuple[str, PeerMessage]] = []
         self._beat_at = now.seconds + dice.uniform(0.0, _EVERY_S)
         self._complaints: list[tuple[str, str]] = []
         if self.rules:
             for command in _read(journal)[0]:
                 self._apply(command)
-            if not self.log:
-                cluster = dice.getrandbits(128).to_bytes(16, "big")
-                self._decide((commands.FOUND, cluster, 1, commands.REFUSE, (tuple(self.me),), ((0,), (0,))))
-            else:
-                self._decide((commands.FENCE, self.me.name, self._row(self.me.name).incarnation))
-                self._decide((commands.REGISTER, tuple(self.me)))
 
     # -- the state of the ruler -------------------------------------------------------------------------------
 
@@ -91,7 +86,7 @@ class ToyCore:
     def receive_from_node(self, message: PeerMessage, now: Instant) -> None:
         if message.cluster and self.identity.cluster and message.cluster != self.identity.cluster:
             self._complaints.append(("warning", f"{message.sender} is of another cluster"))
-        elif isinstance(message, MetaRequest) and self.rules:
+        elif isinstance(message, MetaRequest) and self.rules and self.identity.incarnation:
             result = self._decide(message.command)
             if message.command[0] == commands.REGISTER:
                 member = commands.read_registration(message.command[1])
@@ -120,6 +115,7 @@ class ToyCore:
             return
         self._beat_at = now.seconds + _EVERY_S
         if self.rules:
+            self._take_office()
             self._fence_the_silent(now)
         elif self.identity.incarnation:
             self._outbox.append((self.ruler, Heartbeat(*self._header(), 1)))
@@ -129,6 +125,15 @@ class ToyCore:
         if not self.rules:
             number = int.from_bytes(self.me.uuid[:4], "big")
             self._outbox.append((self.ruler, MetaRequest(*self._header(), number, (commands.REGISTER, tuple(self.me)))))
+
+    def _take_office(self) -> None:
+        row = self._row(self.me.name)
+        if row is None:
+            cluster = self._dice.getrandbits(128).to_bytes(16, "big")
+            self._decide((commands.FOUND, cluster, 1, commands.REFUSE, (tuple(self.me),), ((0,), (0,))))
+        elif row.uuid != self.me.uuid:
+            self._decide((commands.FENCE, row.name, row.incarnation))
+            self._decide((commands.REGISTER, tuple(self.me)))
 
     def _fence_the_silent(self, now: Instant) -> None:
         for row in self.table.nodes if self.table is not None else ():
@@ -182,7 +187,7 @@ class ToyWatch:
 
     def raft(self) -> RaftState | None:
         end = len(self._core.log)
-        return RaftState(1, True, end, end, 1) if self._core.rules else None
+        return RaftState(1, True, end, end, 1) if self._core.identity.cluster and self._core.rules else None
 
     def base(self) -> tuple[int, int]:
         return 0, 0

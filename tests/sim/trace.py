@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from tests.sim.host import Host
 
-_LINES_KEPT: Final = 120
+_MESSAGES_KEPT: Final = 30
+_EVENTS_KEPT: Final = 50
 _TEXT_MAX: Final = 220
 _HEADER_FIELDS: Final = len(BLANK)
 
@@ -24,8 +25,9 @@ _HEADER_FIELDS: Final = len(BLANK)
 class Trace:
     """Records a run. `show` is called with each line, if given."""
 
-    def __init__(self, show: "Callable[[str], None] | None" = None, lines_kept: int = _LINES_KEPT) -> None:
-        self.tail: deque[str] = deque(maxlen=lines_kept)
+    def __init__(self, show: "Callable[[str], None] | None" = None) -> None:
+        self._messages: deque[str] = deque(maxlen=_MESSAGES_KEPT)
+        self._events: deque[str] = deque(maxlen=_EVENTS_KEPT)
         self._digest = blake2b(digest_size=16)
         self._show = show
 
@@ -33,20 +35,24 @@ class Trace:
     def digest(self) -> str:
         return self._digest.hexdigest()
 
+    def tail(self) -> str:
+        """The last events, and the last messages: there are many more of these."""
+        return "\n".join(["the last events:", *self._events, "", "the last messages:", *self._messages])
+
     def delivered(self, time: float, source: "Host", target: "Host", item: object) -> None:
         if isinstance(item, PeerMessage):
             self._digest.update(b"%s%s%s" % (time.hex().encode(), target.address.encode(), encode(item)))
-            self._keep(time, f"{source.name} > {target.name}  {_described(item)}")
+            self._keep(self._messages, time, f"{source.name} > {target.name}  {_described(item)}")
         else:
             self.happened(time, f"{source.name} > {target.name}  {item}")
 
     def happened(self, time: float, text: str) -> None:
         self._digest.update(f"{time.hex()} {text}".encode())
-        self._keep(time, text)
+        self._keep(self._events, time, text)
 
-    def _keep(self, time: float, text: str) -> None:
+    def _keep(self, kept: deque[str], time: float, text: str) -> None:
         line = f"{time:10.4f}  {text}"
-        self.tail.append(line)
+        kept.append(line)
         if self._show is not None:
             self._show(line)
 

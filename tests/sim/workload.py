@@ -31,7 +31,7 @@ class Workload:
         self.begin()
 
     def ask(self) -> tuple[int, PartitionRow] | None:
-        """Let some leader ask for a change; return the partition and its row as it wants it, or None if nobody leads."""
+        """Let some leader ask for a change; return the partition and the row it wants, or None if nobody leads."""
         leaders = [
             host for host in self._world.hosts if host.group == HOME and host.is_up and host.identity.incarnation
         ]

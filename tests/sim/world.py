@@ -74,7 +74,8 @@ class World:
 
     def start(self, host: Host) -> None:
         """Start a process on a machine: a new uuid, and nothing of the last one but its journal."""
-        assert host.core is None and not host.retired
+        assert host.core is None
+        assert not host.retired
         if host.life:
             self.counts["restarts"] += 1
         host.forget()

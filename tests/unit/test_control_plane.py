@@ -192,7 +192,7 @@ def test_a_message_for_another_life_is_dropped() -> None:
     [
         messages.Ping(*messages.BLANK, 1, "d", ()),
         messages.Heartbeat(*messages.BLANK, 1),
-        messages.VoteRequest(*messages.BLANK, "b/1", "d/1", 5, False, 5, 5),
+        messages.VoteRequest(*messages.RAFT_BLANK, "b/1", "d/1", 5, False, 5, 5),
         messages.FetchRows(*messages.BLANK, 0),
         messages.MetaRequest(*messages.BLANK, 1, (commands.REGISTER, tuple(registration("z")))),
     ],

@@ -50,7 +50,7 @@ from tests.unit.tables import static_nodes, static_table
 CLUSTER = bytes(range(16))
 UUID = bytes(range(16, 32))
 HEADER = (CLUSTER, 300, 0, 7, "n1")
-VOTERS = ("n1/a", "n2/b", 5)
+VOTERS = ("h:1", "n1/a", "n2/b", 5)
 PROFILE = ("p:1", "", 1, (("default", ("c:1", "s:1")),))
 RUMORS: tuple[Rumor, ...] = (("n2", 300, 1, 0, "", 0, None), ("n3", 301, 0, 2, "n1", 8, PROFILE))
 CONFIGURATION = (("n1/a", "n2/b"), ("n3/c",))
@@ -85,24 +85,24 @@ GOLDEN: dict[str, tuple[PeerMessage, str]] = {
     ),
     "vote request": (
         VoteRequest(*HEADER, *VOTERS, True, 41, 4),
-        "02309bc410000102030405060708090a0b0c0d0e0fcd012c0007a26e31a46e312f61a46e322f6205c32904",
+        "02309cc410000102030405060708090a0b0c0d0e0fcd012c0007a26e31a3683a31a46e312f61a46e322f6205c32904",
     ),
     "vote": (
         Vote(*HEADER, *VOTERS, False, True),
-        "02319ac410000102030405060708090a0b0c0d0e0fcd012c0007a26e31a46e312f61a46e322f6205c2c3",
+        "02319bc410000102030405060708090a0b0c0d0e0fcd012c0007a26e31a3683a31a46e312f61a46e322f6205c2c3",
     ),
     "append": (
         AppendEntries(*HEADER, *VOTERS, 41, 4, 40, 77, ((5, 0, ()), (5, 1, (3, "n2", 300)), (5, 2, CONFIGURATION))),
-        "02329dc410000102030405060708090a0b0c0d0e0fcd012c0007a26e31a46e312f61a46e322f62052904284d93930500"
+        "02329ec410000102030405060708090a0b0c0d0e0fcd012c0007a26e31a3683a31a46e312f61a46e322f62052904284d93930500"
         "909305019303a26e32cd012c9305029292a46e312f61a46e322f6291a46e332f63",
     ),
     "append reply": (
         AppendReply(*HEADER, *VOTERS, False, 40, 4, 77),
-        "02339cc410000102030405060708090a0b0c0d0e0fcd012c0007a26e31a46e312f61a46e322f6205c228044d",
+        "02339dc410000102030405060708090a0b0c0d0e0fcd012c0007a26e31a3683a31a46e312f61a46e322f6205c228044d",
     ),
     "snapshot": (
         InstallSnapshot(*HEADER, *VOTERS, 40, 4, 78, CONFIGURATION, (None, 1, "empty", (), ())),
-        "02349dc410000102030405060708090a0b0c0d0e0fcd012c0007a26e31a46e312f61a46e322f620528044e9292a46e31"
+        "02349ec410000102030405060708090a0b0c0d0e0fcd012c0007a26e31a3683a31a46e312f61a46e322f620528044e9292a46e31"
         "2f61a46e322f6291a46e332f6395c001a5656d7074799090",
     ),
     "meta request": (

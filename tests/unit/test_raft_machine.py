@@ -25,7 +25,7 @@ from gimmal.cluster.raft import (
 )
 from gimmal.wire import limits
 from gimmal.wire.peer_messages import (
-    BLANK,
+    RAFT_BLANK,
     AppendEntries,
     AppendReply,
     InstallSnapshot,
@@ -47,7 +47,7 @@ def voter(stored: Stored = START, me: str = "a") -> Raft:
 def append(
     term: int, prev: tuple[int, int] = (1, 1), *entries: tuple[int, int, object], commit: int = 0
 ) -> RaftMessage:
-    return AppendEntries(*BLANK, "b", "a", term, *prev, commit, 7, entries)
+    return AppendEntries(*RAFT_BLANK, "b", "a", term, *prev, commit, 7, entries)
 
 
 def replies(raft: Raft, now: float = 0.0) -> list[RaftMessage]:
@@ -61,13 +61,13 @@ def replies(raft: Raft, now: float = 0.0) -> list[RaftMessage]:
 
 def test_a_vote_leaves_only_when_it_is_saved() -> None:
     raft = voter()
-    assert raft.receive(VoteRequest(*BLANK, "b", "a", 2, False, 1, 1), 1.0) == []
+    assert raft.receive(VoteRequest(*RAFT_BLANK, "b", "a", 2, False, 1, 1), 1.0) == []
     assert raft.drain() == []
     unsaved = raft.unsaved()
     assert unsaved is not None
     assert unsaved.hard_state == HardState(2, "b")
     assert unsaved.entries == ()
-    assert replies(raft) == [Vote(*BLANK, "a", "b", 2, is_trial=False, is_granted=True)]
+    assert replies(raft) == [Vote(*RAFT_BLANK, "a", "b", 2, is_trial=False, is_granted=True)]
     assert raft.unsaved() is None
 
 
@@ -97,9 +97,9 @@ def test_a_trial_changes_nothing_that_has_to_be_saved() -> None:
     assert raft.tick(2.0) == []
     assert (raft.role, raft.term) == (Role.TRIAL, 1)
     assert [type(message) for _, message in raft.drain()] == [VoteRequest, VoteRequest]
-    raft.receive(VoteRequest(*BLANK, "b", "a", 5, True, 1, 1), 2.0)
+    raft.receive(VoteRequest(*RAFT_BLANK, "b", "a", 5, True, 1, 1), 2.0)
     assert raft.unsaved() is None
-    assert [message for _, message in raft.drain()] == [Vote(*BLANK, "a", "b", 5, is_trial=True, is_granted=True)]
+    assert [message for _, message in raft.drain()] == [Vote(*RAFT_BLANK, "a", "b", 5, is_trial=True, is_granted=True)]
 
 
 def test_a_leader_alone_commits_when_its_own_disk_has_it() -> None:
@@ -123,7 +123,7 @@ def test_a_snapshot_of_what_is_saved_holds_no_message_back() -> None:
 
 def test_a_snapshot_of_somebody_else_is_acknowledged_only_when_it_is_saved() -> None:
     raft = voter()
-    install = InstallSnapshot(*BLANK, "b", "a", 2, 9, 2, 7, ABC, ("state",))
+    install = InstallSnapshot(*RAFT_BLANK, "b", "a", 2, 9, 2, 7, ABC, ("state",))
     assert raft.receive(install, 1.0) == [Installed(Snapshot(9, 2, ABC, ("state",)))]
     assert raft.drain() == []
     (reply,) = replies(raft)
@@ -155,7 +155,7 @@ def test_a_node_that_knows_no_group_never_stands() -> None:
 
 def test_a_node_that_knows_no_group_answers() -> None:
     raft = voter(Stored())
-    raft.receive(VoteRequest(*BLANK, "b", "a", 2, False, 1, 1), 1.0)
+    raft.receive(VoteRequest(*RAFT_BLANK, "b", "a", 2, False, 1, 1), 1.0)
     raft.receive(append(2), 1.0)
     vote, reply = replies(raft)
     assert isinstance(vote, Vote)
@@ -192,9 +192,9 @@ def follower() -> Raft:
 
 
 def test_who_hears_the_leader_refuses_trials_and_ignores_elections(follower: Raft) -> None:
-    follower.receive(VoteRequest(*BLANK, "c", "a", 9, True, 99, 9), 1.7)
-    follower.receive(VoteRequest(*BLANK, "c", "a", 9, False, 99, 9), 1.7)
-    assert replies(follower) == [Vote(*BLANK, "a", "c", 3, is_trial=True, is_granted=False)]
+    follower.receive(VoteRequest(*RAFT_BLANK, "c", "a", 9, True, 99, 9), 1.7)
+    follower.receive(VoteRequest(*RAFT_BLANK, "c", "a", 9, False, 99, 9), 1.7)
+    assert replies(follower) == [Vote(*RAFT_BLANK, "a", "c", 3, is_trial=True, is_granted=False)]
     assert (follower.term, follower.leader) == (3, "b")
 
 
@@ -202,7 +202,7 @@ def test_who_hears_that_its_process_is_gone_votes_at_once_and_stands_soon(follow
     follower.on_leader_gone(0.1)
     assert follower.leader is None
     assert 0.1 <= follower.next_deadline() <= 0.1 + RaftParameters().heartbeat_s
-    follower.receive(VoteRequest(*BLANK, "c", "a", 6, False, HUGE, HUGE), 0.1)
+    follower.receive(VoteRequest(*RAFT_BLANK, "c", "a", 6, False, HUGE, HUGE), 0.1)
     assert (follower.term, follower.vote) == (6, "c")
 
 
@@ -214,8 +214,8 @@ def test_a_leader_does_not_hear_that_it_is_gone() -> None:
 
 
 def test_who_does_not_hear_it_any_more_votes(follower: Raft) -> None:
-    follower.receive(VoteRequest(*BLANK, "c", "a", 9, False, 99, 9), 1.75)
-    assert replies(follower) == [Vote(*BLANK, "a", "c", 9, is_trial=False, is_granted=True)]
+    follower.receive(VoteRequest(*RAFT_BLANK, "c", "a", 9, False, 99, 9), 1.75)
+    assert replies(follower) == [Vote(*RAFT_BLANK, "a", "c", 9, is_trial=False, is_granted=True)]
     assert (follower.term, follower.leader) == (9, None)
 
 
@@ -233,23 +233,23 @@ def test_a_leader_of_an_older_term_learns_the_newer_one(follower: Raft) -> None:
 
 
 def test_one_who_asks_in_an_older_term_learns_the_newer_one(follower: Raft) -> None:
-    follower.receive(VoteRequest(*BLANK, "c", "a", 2, False, 99, 2), 9.0)
-    assert replies(follower) == [Vote(*BLANK, "a", "c", 3, is_trial=False, is_granted=False)]
+    follower.receive(VoteRequest(*RAFT_BLANK, "c", "a", 2, False, 99, 2), 9.0)
+    assert replies(follower) == [Vote(*RAFT_BLANK, "a", "c", 3, is_trial=False, is_granted=False)]
 
 
 def test_a_refused_trial_brings_a_voter_that_was_away_up_to_the_term() -> None:
     raft = voter()
     raft.tick(2.0)
-    raft.receive(Vote(*BLANK, "b", "a", 7, is_trial=True, is_granted=False), 2.0)
+    raft.receive(Vote(*RAFT_BLANK, "b", "a", 7, is_trial=True, is_granted=False), 2.0)
     assert (raft.role, raft.term) == (Role.FOLLOWER, 7)
 
 
 def test_strangers_do_not_raise_the_term_of_who_does_not_ask_them() -> None:
     raft = voter()
     raft.tick(2.0)
-    raft.receive(Vote(*BLANK, "stranger", "a", 7, is_trial=True, is_granted=False), 2.0)
-    raft.receive(Vote(*BLANK, "stranger", "a", 2, is_trial=True, is_granted=True), 2.0)
-    raft.receive(AppendReply(*BLANK, "b", "a", 7, False, 0, 0, 0), 2.0)
+    raft.receive(Vote(*RAFT_BLANK, "stranger", "a", 7, is_trial=True, is_granted=False), 2.0)
+    raft.receive(Vote(*RAFT_BLANK, "stranger", "a", 2, is_trial=True, is_granted=True), 2.0)
+    raft.receive(AppendReply(*RAFT_BLANK, "b", "a", 7, False, 0, 0, 0), 2.0)
     assert (raft.role, raft.term) == (Role.TRIAL, 1)
 
 
@@ -389,9 +389,9 @@ def nonsense() -> list[RaftMessage]:
         append(3, (1, 9), (3, COMMAND, ())),
         append(3, (1, 1), (3, COMMAND, ()), (2, COMMAND, ())),
         append(0, (0, 0), (0, COMMAND, ())),
-        InstallSnapshot(*BLANK, "b", "a", 3, 9, 2, 0, (("x", "x"), ()), ()),
-        InstallSnapshot(*BLANK, "b", "a", 3, 9, 4, 0, ABC, ()),
-        InstallSnapshot(*BLANK, "b", "a", 3, 9, 0, 0, ABC, ()),
+        InstallSnapshot(*RAFT_BLANK, "b", "a", 3, 9, 2, 0, (("x", "x"), ()), ()),
+        InstallSnapshot(*RAFT_BLANK, "b", "a", 3, 9, 4, 0, ABC, ()),
+        InstallSnapshot(*RAFT_BLANK, "b", "a", 3, 9, 0, 0, ABC, ()),
     ]
 
 
@@ -413,12 +413,12 @@ def huge() -> list[RaftMessage]:
     return [
         append(2, (HUGE, 2), commit=HUGE),
         append(2, (1, 1), (2, NOOP, ()), commit=HUGE),
-        AppendReply(*BLANK, "b", "a", 2, True, HUGE, HUGE, HUGE),
-        AppendReply(*BLANK, "b", "a", 2, False, HUGE, HUGE, HUGE),
-        AppendReply(*BLANK, "b", "a", 2, False, 0, HUGE, HUGE),
-        VoteRequest(*BLANK, "b", "a", 3, True, HUGE, HUGE),
-        InstallSnapshot(*BLANK, "b", "a", 2, HUGE, 2, HUGE, ABC, ()),
-        VoteRequest(*BLANK, "b", "a", HUGE, False, HUGE, HUGE),
+        AppendReply(*RAFT_BLANK, "b", "a", 2, True, HUGE, HUGE, HUGE),
+        AppendReply(*RAFT_BLANK, "b", "a", 2, False, HUGE, HUGE, HUGE),
+        AppendReply(*RAFT_BLANK, "b", "a", 2, False, 0, HUGE, HUGE),
+        VoteRequest(*RAFT_BLANK, "b", "a", 3, True, HUGE, HUGE),
+        InstallSnapshot(*RAFT_BLANK, "b", "a", 2, HUGE, 2, HUGE, ABC, ()),
+        VoteRequest(*RAFT_BLANK, "b", "a", HUGE, False, HUGE, HUGE),
     ]
 
 
@@ -429,7 +429,7 @@ def test_no_number_is_too_large(message: RaftMessage, is_leading: bool) -> None:
     if is_leading:
         raft.tick(2.0)
         for is_trial in (True, False):
-            raft.receive(Vote(*BLANK, "b", "a", 2, is_trial, is_granted=True), 2.0)
+            raft.receive(Vote(*RAFT_BLANK, "b", "a", 2, is_trial, is_granted=True), 2.0)
         assert raft.role is Role.LEADER
     raft.receive(message, 2.1)
     raft.on_saved(2.1)

@@ -114,7 +114,7 @@ class Contact:
             is_news = message.leader != self._leader
             self._leader, self._heard_at = message.leader, now
         else:
-            is_news = self._leader == source
+            is_news = bool(source) and self._leader == source
             self._leader = "" if is_news else self._leader
         if isinstance(message, HeartbeatReply):
             if is_news:

@@ -21,7 +21,7 @@ from gimmal.cluster.raft.log import Entry, Log
 from gimmal.cluster.raft.parameters import RaftParameters
 from gimmal.cluster.raft.progress import Pace, Progress
 from gimmal.cluster.raft.quorum import Value, reached_by_quorum
-from gimmal.wire.peer_messages import BLANK, AppendEntries, AppendReply, InstallSnapshot, RaftMessage
+from gimmal.wire.peer_messages import RAFT_BLANK, AppendEntries, AppendReply, InstallSnapshot, RaftMessage
 
 
 class Leadership:
@@ -146,8 +146,10 @@ class Leadership:
     def _append(self, target: str, prev_index: int, commit: int, entries: tuple[Entry, ...]) -> AppendEntries:
         prev_term = self._log.term_at(prev_index) if prev_index else 0
         assert prev_term is not None, f"entry {prev_index} is gone"
-        return AppendEntries(*BLANK, self._me, target, self._term, prev_index, prev_term, commit, self.round, entries)
+        return AppendEntries(
+            *RAFT_BLANK, self._me, target, self._term, prev_index, prev_term, commit, self.round, entries
+        )
 
     def _install(self, target: str) -> InstallSnapshot:
         index, term, configuration, state = self._log.snapshot
-        return InstallSnapshot(*BLANK, self._me, target, self._term, index, term, self.round, configuration, state)
+        return InstallSnapshot(*RAFT_BLANK, self._me, target, self._term, index, term, self.round, configuration, state)

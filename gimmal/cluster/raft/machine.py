@@ -44,7 +44,7 @@ from gimmal.cluster.raft.quorum import is_up_to_date
 from gimmal.types import Command
 from gimmal.wire.messages import Wire
 from gimmal.wire.peer_messages import (
-    BLANK,
+    RAFT_BLANK,
     AppendEntries,
     AppendReply,
     InstallSnapshot,
@@ -293,7 +293,7 @@ class Raft:
         for voter in self.configuration.voters:
             if voter != self.me:
                 last = (self.log.last_index, self.log.last_term)
-                self._post(VoteRequest(*BLANK, self.me, voter, campaign.term, is_trial, *last))
+                self._post(VoteRequest(*RAFT_BLANK, self.me, voter, campaign.term, is_trial, *last))
         campaign.take(self.me, is_granted=True)
         self._look_at_votes(now)
 
@@ -324,7 +324,7 @@ class Raft:
         self._answer_candidate(request, self.term, is_granted=is_granted)
 
     def _answer_candidate(self, request: VoteRequest, term: int, *, is_granted: bool) -> None:
-        self._post(Vote(*BLANK, self.me, request.voter, term, request.is_trial, is_granted))
+        self._post(Vote(*RAFT_BLANK, self.me, request.voter, term, request.is_trial, is_granted))
 
     def _on_vote(self, vote: Vote, now: float) -> None:
         campaign = self._campaign
@@ -449,7 +449,7 @@ class Raft:
             self._answer_leader(install, answer)
 
     def _answer_leader(self, message: AppendEntries | InstallSnapshot, answer: Answer) -> None:
-        self._post(AppendReply(*BLANK, self.me, message.voter, self.term, *answer, message.round))
+        self._post(AppendReply(*RAFT_BLANK, self.me, message.voter, self.term, *answer, message.round))
 
     # -- both
 
