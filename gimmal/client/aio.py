@@ -222,11 +222,14 @@ class AsyncClient:
 
     # -- the cluster ------------------------------------------------------------------------------------------
 
-    async def cluster(self) -> Cluster:
-        """Return the nodes and partitions by this client's newest table."""
+    async def cluster(self, *, timeout: float | None = None) -> Cluster:
+        """Return the nodes and partitions, by the newest table that this client or the node it asks knows of.
+
+        One that does not answer is passed over for another.
+        """
         if self._exchange is None:
             raise ClientClosed(self._why_closed)
-        return self._exchange.overview()
+        return await self._exchange.overview(self._timeout if timeout is None else check_timeout(timeout))
 
     async def counters(self) -> dict[str, int]:
         """Return what this client has counted: redirects, overloaded, resent_reads, protocol_errors, problems."""
@@ -294,7 +297,7 @@ class _Exchange:
         if _running_loop() is not self._loop:
             raise ClientClosed("this client belongs to another event loop or process: connect a new one there")
         future = call.waiter = self._loop.create_future()
-        if not call.parts:
+        if not call.open_count:
             future.set_result(call.outcome())
             return future
         session = self.session
@@ -304,8 +307,11 @@ class _Exchange:
             self._loop.call_soon(self._flush)
         return future
 
-    def overview(self) -> Cluster:
-        """Return the cluster as this client sees it now."""
+    async def overview(self, timeout: float) -> Cluster:
+        """Ask a node for news; return the cluster as this client sees it then."""
+        await self.run(Call.of_onlooker(), timeout)
+        if self._why_closed is not None:
+            raise ClientClosed(self._why_closed)
         self._pump.update_readiness()
         for address in self._pump.with_news(self.session.links):
             self._loop.call_soon(self._look, address)

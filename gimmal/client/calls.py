@@ -54,10 +54,17 @@ class Call(Generic[T]):
         self.timeout = self.deadline = self.resend_at = 0.0
         self.waiter: Any = None
 
+    @classmethod
+    def of_onlooker(cls) -> "Call[None]":
+        """Return a call for no key: it is done when a node has said what is new in the cluster."""
+        call: Call[None] = Call((), lambda results: None)
+        call.results, call.open_count = [_OPEN], 1
+        return call
+
     @property
     def name(self) -> str:
         """The call's name, as users know it."""
-        return commands.NAMES[self.parts[0][1][0]] if self.parts else "call"
+        return commands.NAMES[self.parts[0][1][0]] if self.parts else "cluster"
 
     @property
     def is_done(self) -> bool:

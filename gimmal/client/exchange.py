@@ -81,7 +81,7 @@ class Exchange:
 
     def run(self, call: Call[T], timeout: float) -> T:
         """Start a call and return its outcome."""
-        if not call.parts:
+        if not call.open_count:
             return call.outcome()
         is_own = self._lock._is_owned()  # type: ignore[attr-defined] # as threading.Condition asks
         if is_own or self._sleeping_thread == threading.get_ident():
@@ -156,8 +156,9 @@ class Exchange:
                 return
             self._release(finished)
 
-    def overview(self) -> Cluster:
-        """Return the cluster as this client sees it now."""
+    def overview(self, timeout: float) -> Cluster:
+        """Ask a node for news; return the cluster as this client sees it then."""
+        self.run(Call.of_onlooker(), timeout)
         with self._lock:
             if self._why_closed is not None:
                 raise ClientClosed(self._why_closed)

@@ -39,6 +39,7 @@ class Routes:
         self.links: dict[str, Link] = {address: Link(address) for address in self._seeds}
         self.by_partition: list[tuple[Link, int]] = []
         self._node_name_by_address: dict[str, str] = {}
+        self._table: Table | None = None
 
     def all_links(self) -> list[Link]:
         """Return every link with a queue, the one to nowhere included."""
@@ -46,10 +47,26 @@ class Routes:
 
     def who(self, address: str) -> str:
         """Return a node as people know it: its name, if known, and address."""
-        if address == NOWHERE:
-            return "nobody (the partition has no leader, or its leader no address in this network)"
         name = self._node_name_by_address.get(address)
         return f"node {name} at {address}" if name else address
+
+    def who_leads(self, partition: int) -> str:
+        """Return who leads a partition, for people; if that is nobody this client can ask, why."""
+        link, _ = self.by_partition[partition]
+        return self.who(link.address) if link is not self._nowhere else f"led by nobody: {self._why_nobody(partition)}"
+
+    def _why_nobody(self, partition: int) -> str:
+        table = self._table
+        assert table is not None, "partitions come with a table"
+        row = table.partitions[partition]
+        if row.leader is not None:
+            return f"node {row.leader}, which leads it, has no address in network {self._network!r}"
+        holders = [member.name for member in (*row.in_sync, *row.eligible)]
+        if not holders:
+            return f"what it held was lost with {', '.join(row.replicas)}"
+        if len(holders) == 1:
+            return f"its only copy is on node {holders[0]}, which was declared dead"
+        return f"its copies are on nodes {', '.join(holders)}, which were declared dead"
 
     def adopt(self, table: Table) -> list[Operation]:
         """Route by a new table; return the operations that were queued, to be routed again.
@@ -59,6 +76,7 @@ class Routes:
         """
         if self._network is None or not self.by_partition:
             self._network = self._choose_network(table)
+        self._table = table
         links = {address: self.links.get(address) or Link(address) for address in self._seeds}
         link_by_name: dict[str | None, Link] = {}
         self._node_name_by_address = {}

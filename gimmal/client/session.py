@@ -12,7 +12,7 @@ and leave as one `Request` per node.
 A newer table is looked for when a refusal or any reply's header tells of one; `gimmal.client.table_search` decides
 when and where. Operations that wait for a leader or for its connection hear from nobody; as long as there are some,
 the table is asked for every now and then. What arrives says what is new since the table at hand; if it does not fit,
-the whole table is fetched.
+the whole table is fetched. A call without operations waits for the answer to such a question (`onlookers`).
 
 The time of all methods is a monotonic clock in seconds.
 """
@@ -22,6 +22,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from gimmal.client.calls import Call
+from gimmal.client.onlookers import Onlookers
 from gimmal.client.routing import NOWHERE, Link, Routes
 from gimmal.client.table_search import TableSearch
 from gimmal.cluster.table import NodeRow, Table
@@ -90,6 +91,7 @@ class Session:
         self._not_in_flight: set[int] = set()  # of those that a node was asked for: in a queue or in `_later` again
         self._look_at = _NEVER  # no deadline of a call is earlier
         self._search = TableSearch(dice, now)
+        self._onlookers = Onlookers()
         self._stuck_at = _NEVER  # when to ask for the table because of operations that cannot leave
         self._needs_whole_table = False
         self._outbox: list[tuple[str, Message]] = []
@@ -129,6 +131,11 @@ class Session:
             if deadline > link.deadline:
                 link.deadline = deadline
             number += 1
+        if not call.parts:
+            self._onlookers.add(call, now)
+            self._search.demand(now)
+            if self._search.at <= now:
+                self._fetch_table(now)
 
     def has_in_flight(self) -> bool:
         """Say whether answers are on their way: whether anything under way is not just queued."""
@@ -139,7 +146,7 @@ class Session:
         finished: list[Call[Any]] = []
         for number in list(self._call_by_number):
             finished += self._fail(number, ClientClosed(why))
-        return finished
+        return finished + self._onlookers.fail(lambda call: ClientClosed(why))
 
     def _requeue(self, number: int) -> None:
         """Put an operation that is not in flight into the queue of its present route."""
@@ -217,7 +224,7 @@ class Session:
         if kind is Reply:
             finished = self._on_reply(address, message)  # type: ignore[arg-type]
         elif kind is TableRows:
-            self._on_table_rows(address, message)  # type: ignore[arg-type]
+            finished = self._on_table_rows(address, message)  # type: ignore[arg-type]
         elif kind is Problem:
             self._on_problem(address, message)  # type: ignore[arg-type]
         table = self.table
@@ -276,7 +283,7 @@ class Session:
 
     # -- the table --------------------------------------------------------------------------------------------
 
-    def _on_table_rows(self, address: str, message: TableRows) -> None:
+    def _on_table_rows(self, address: str, message: TableRows) -> list[Call[Any]]:
         tree, table = message.table, self.table
         if tree is not None and (table is None or message.cluster == table.cluster):
             try:
@@ -287,7 +294,18 @@ class Session:
                 raise
             if newest is not table:
                 self._adopt(newest)
-        self._search.on_answer(address, self.table.version if self.table is not None else 0, self._now)
+        return self._on_answer(address, is_ours=self.table is not None and message.cluster == self.table.cluster)
+
+    def _on_answer(self, address: str, *, is_ours: bool) -> list[Call[Any]]:
+        """Let the search know of an answer, from a node that has this cluster's table or not; return who is done."""
+        asked_at = self._search.on_answer(address, self.table.version if self.table is not None else 0, self._now)
+        finished: list[Call[Any]] = []
+        if is_ours and asked_at is not None:
+            finished += self._onlookers.on_answer(asked_at)
+        if self._onlookers:
+            ask = self._search.demand if is_ours else self._search.want
+            ask(self._now)
+        return finished
 
     def _adopt(self, table: Table) -> None:
         """Go over to a newer table; what is not in flight is routed anew."""
@@ -307,7 +325,7 @@ class Session:
             self.counters["problems"] += 1
             return
         self.why_not_ready = problem.text
-        self._search.on_answer(address, self.table.version if self.table is not None else 0, self._now)
+        self._on_answer(address, is_ours=False)
 
     def _fetch_table(self, now: float) -> None:
         """Ask a node that can be reached for what is new, or for everything."""
@@ -358,7 +376,8 @@ class Session:
                             self.counters["resent_reads"] += 1
                             self._requeue(number)
             look_at = min(look_at, call.deadline, call.resend_at)
-        self._look_at = look_at
+        finished += self._onlookers.fail(self._why_not_seen, now)
+        self._look_at = min(look_at, self._onlookers.next_deadline())
         self._forget_finished()
         return finished
 
@@ -392,6 +411,14 @@ class Session:
             )
         return OperationTimeout(f"{what}; check the node, or ask again", maybe_applied=False)
 
+    def _why_not_seen(self, call: Call[Any]) -> GimmalError:
+        what = f"{call.name}: no answer within {call.timeout:g} s"
+        before = f" (before that: {self.why_not_ready})" if self.why_not_ready else ""
+        asked = [self._routes.who(address) for address, link in self._routes.links.items() if link.is_ready]
+        if not asked:
+            return NoRoute(f"{what}: no node could be reached; check that they run, then ask again{before}")
+        return OperationTimeout(f"{what} from {', '.join(asked)}; ask again{before}", maybe_applied=False)
+
     def _fail(self, number: int, error: GimmalError) -> list[Call[Any]]:
         """End one operation with an error; return its call if that was its last."""
         call = self._call_by_number.pop(number)
@@ -400,9 +427,8 @@ class Session:
     def _what(self, call: Call[Any], number: int) -> str:
         """Return what was asked, of whom, for people."""
         partition, command = call.parts[number - call.first]
-        link, _ = self._routes.by_partition[partition]
         argument = command[1]
         key = argument if isinstance(argument, bytes) else argument[0]
         shown = key[:64].decode("utf-8", "backslashreplace")
         more = "" if argument is key else " and others"
-        return f"{call.name} {shown!r}{more} (partition {partition}, {self._routes.who(link.address)})"
+        return f"{call.name} {shown!r}{more} (partition {partition}, {self._routes.who_leads(partition)})"

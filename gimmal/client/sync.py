@@ -190,9 +190,13 @@ class Client:
 
     # -- the cluster ------------------------------------------------------------------------------------------
 
-    def cluster(self) -> Cluster:
-        """Return the nodes and partitions by this client's newest table."""
-        return self._current_exchange().overview()
+    def cluster(self, *, timeout: float | None = None) -> Cluster:
+        """Return the nodes and partitions, by the newest table that this client or the node it asks knows of.
+
+        One that does not answer is passed over for another.
+        """
+        timeout = self._timeout if timeout is None else check_timeout(timeout)
+        return self._current_exchange(timeout).overview(timeout)
 
     def counters(self) -> dict[str, int]:
         """Return what this client has counted: redirects, overloaded, resent_reads, protocol_errors, problems."""

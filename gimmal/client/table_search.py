@@ -1,8 +1,8 @@
 """When a client asks for the cluster table, and whom.
 
-There are two reasons to ask. A header *told* of a newer table: then the node that told is asked, since it has it. Or
+There are three reasons to ask. A header *told* of a newer table: then the node that told is asked, since it has it. Or
 the table is *wanted*, whoever has a newer one: there is none yet, a node has refused, operations cannot leave; then
-any node will do, another one than the last time if there is.
+any node will do, another one than the last time if there is. Or an answer is *demanded*, because somebody waits for it.
 
 Rules:
 
@@ -12,7 +12,7 @@ Rules:
   the one before, and what an answer has taken is the measure for the next: a large table over a slow line is not asked
   for again while it travels.
 - An answer that brings nothing newer settles the question. The next one for the same reason has to wait a little, and
-  each time longer, up to half a second.
+  each time longer, up to half a second; only a demand does not wait.
 - A node that told of a table which it does not deliver is believed less and less: the wait before it is asked again
   doubles, up to half a minute. What other nodes tell is not touched by that.
 
@@ -81,6 +81,11 @@ class TableSearch:
             self._wanted_at = max(now, self._rest_until)
             self._set_time()
 
+    def demand(self, now: float) -> None:
+        """Ask at once, even if the last answer has just come; while an answer is on its way, wait for that first."""
+        self._wanted_at = now
+        self._set_time()
+
     def on_told(self, address: str, version: int, now: float) -> None:
         """Learn that a node has a newer table."""
         teller = self._tellers.get(address)
@@ -147,8 +152,11 @@ class TableSearch:
 
     # -- answers ----------------------------------------------------------------------------------------------
 
-    def on_answer(self, address: str, version: int, now: float) -> None:
-        """Take that a node has answered and that the newest table is now `version` (0: there is none)."""
+    def on_answer(self, address: str, version: int, now: float) -> float | None:
+        """Take that a node has answered and that the newest table is now `version` (0: there is none).
+
+        Returns when the question was asked that this answers; None if none was.
+        """
         asked_at = self._asked_at.pop(address, None)
         if asked_at is not None:
             self._patience_s = min(_PATIENCE_LEARNT_MAX_S, max(_PATIENCE_S, 2 * (now - asked_at)))
@@ -165,6 +173,7 @@ class TableSearch:
             self._rest_until = now + self._pause(_REST_FIRST_S, _REST_MAX_S, self._useless_count)
             self._asked, self._wanted_at = _NOBODY, _NEVER if version else self._rest_until
         self._set_time()
+        return asked_at
 
     def on_misfit(self, address: str, now: float) -> None:
         """Learn that an answer was of no use at all: it did not fit, so all of the table is wanted, from anybody."""

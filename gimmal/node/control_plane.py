@@ -270,7 +270,9 @@ class ControlPlane:
     def _leader_address(self, now: float) -> str:
         """Return the peer address of the meta group's leader if this node knows it at first hand."""
         address = self._address_of(self.meta.leader_name) if self.meta.leader_name else ""
-        return address or self.enrolment.contact.leader(now)  # a learner may follow before it has a table
+        address = address or self.enrolment.contact.leader(now)  # a learner may follow before it has a table
+        is_stale = address == self.enrolment.me.peer and not self.meta.is_leader
+        return "" if is_stale else address  # else a deposed leader would go on believing itself
 
     # -- time -------------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from gimmal.node.data_plane import DataPlane
 from gimmal.node.settings import NodeSettings
 from gimmal.types import Instant
 from gimmal.wire import limits
-from gimmal.wire.messages import Fault, FetchStatus, FetchTable, Message, Problem, Status
+from gimmal.wire.messages import Fault, FetchStatus, FetchTable, Message, Problem, Request, Status
 from gimmal.wire.peer_messages import PeerMessage
 
 if TYPE_CHECKING:
@@ -53,6 +53,8 @@ class NodeCore:
         elif kind is FetchTable and self.data.table is None:
             text = self.control.why()[: limits.TEXT_BYTES_MAX]
             self._outbox.append((peer, Problem(*self.data.header(), int(Fault.NOT_READY), text)))
+        elif kind is Request and not self.data.leads_any and (why := self.control.why()):
+            self.data.refuse(peer, message, why, now)  # type: ignore[arg-type]
         else:
             self.data.receive(peer, message, now)
 

@@ -107,6 +107,11 @@ class DataPlane:
             elif partition in self._led:
                 del self._led[partition], self._led_keys[partition]
 
+    @property
+    def leads_any(self) -> bool:
+        """Whether this node leads any partition now."""
+        return bool(self._led)
+
     def _lead(self, partition: int, row: PartitionRow) -> None:
         replica = self._held.get(partition)
         if replica is None:
@@ -123,7 +128,7 @@ class DataPlane:
     def receive(self, peer: bytes, message: Message, now: Instant) -> None:
         """Take one message from a client."""
         self._now = now
-        if self.table is not None and message.cluster and message.cluster != self.table.cluster:
+        if self._is_for_another_cluster(message):
             self._on_wrong_cluster(peer, message)
             return
         receiver = self._receivers.get(type(message))
@@ -131,6 +136,15 @@ class DataPlane:
             self._problem(peer, Fault.UNEXPECTED, f"a node does not expect a {type(message).__name__}")
         else:
             receiver(peer, message, now)
+
+    def refuse(self, peer: bytes, request: Request, why: str, now: Instant) -> None:
+        """Take a request from a client while this node serves nothing, and say why."""
+        self._now = now
+        if self._is_for_another_cluster(request):
+            self._on_wrong_cluster(peer, request)
+            return
+        self._clients.seen(peer, now).on_receipt(request.receipt)
+        self._refuse_all(peer, request, Refusal.MOVED, why[: limits.TEXT_BYTES_MAX])
 
     def reject(self, peer: bytes, error: RemoteProtocolError, now: Instant) -> None:
         """Count and answer a frame that was no message."""
@@ -299,6 +313,9 @@ class DataPlane:
     def _refuse_all(self, peer: bytes, request: Request, refusal: Refusal, text: str) -> None:
         for operation in request.operations:
             self._refuse(peer, operation[0], refusal, text)
+
+    def _is_for_another_cluster(self, message: Message) -> bool:
+        return self.table is not None and bool(message.cluster) and message.cluster != self.table.cluster
 
     def _on_wrong_cluster(self, peer: bytes, message: Message) -> None:
         """Refuse what was meant for another cluster; operations one by one, so that their client knows of each."""

@@ -310,7 +310,7 @@ class Enrolment:
         if incarnation <= self.incarnation:
             return []
         self.incarnation, self._refusal = incarnation, ""
-        self._meta.on_registered(self.cluster)
+        self._meta.on_bound(self.cluster)
         self.contact.start_beating(now)
         self._chronicle.tell("info", f"node {self.me.name} is registered as incarnation {incarnation}")
         return [Registered(incarnation)]

@@ -113,7 +113,7 @@ class MetaShare:
         """Stand for election with the next tick: a founder need not wait until it misses a leader."""
         self._stands = True
 
-    def on_registered(self, cluster: bytes) -> None:
+    def on_bound(self, cluster: bytes) -> None:
         """Belong to a cluster for good: the journal has to say so, also that of a node without a vote."""
         self.cluster = cluster
         self._has_to_rewrite = self._has_to_rewrite or not self._has_identity
@@ -122,7 +122,10 @@ class MetaShare:
 
     def receive(self, message: RaftMessage, now: float) -> list[Fact]:
         """Take a message of another voter's; raises RemoteProtocolError if it is not to be understood."""
-        return self._follow(self.group.receive(message, now), now)
+        facts = self._follow(self.group.receive(message, now), now)
+        if not self.cluster and self.group.raft.unsaved() is not None:
+            self.on_bound(message.cluster)  # a voter that has promised something belongs to whom it promised it
+        return facts
 
     def on_heartbeat(self, message: Heartbeat, address: str, leader: str, now: float) -> None:
         """Hear a node, and say who leads."""

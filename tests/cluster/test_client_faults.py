@@ -76,14 +76,16 @@ def test_1000_tasks_wait_for_a_node_that_hangs(trio: LocalCluster, gimmal_prefix
                 assert time.monotonic() - started_at_s < TIMEOUT_S + SLACK_S
             finally:
                 trio.resume("n1")
-            kinds = [(type(error), getattr(error, "maybe_applied", None)) for error in errors]
-            assert kinds == [(OperationTimeout, False)] * 500 + [(OperationTimeout, True)] * 500
-            assert "node n1 at " in str(errors[0])
-            assert hanging[0] in str(errors[0])
-            totals = await db.get_many(hanging[500:])  # behind the writes, which were on their way all the time
+            # The node may be declared dead meanwhile. What is on its way to it stays so; a read is not sent again then.
+            assert {type(error) for error in errors[:500]} <= {OperationTimeout, NoRoute}
+            assert not any(getattr(error, "maybe_applied", False) for error in errors[:500])
+            assert all(isinstance(error, OperationTimeout) and error.maybe_applied for error in errors[500:])
+            for key, error in zip(hanging, errors, strict=True):
+                assert f"{key!r} (partition " in str(error)
+                assert "node n1 at " in str(error) or "only copy is on node n1, which was declared dead" in str(error)
+            totals = await db.get_many(hanging[500:])  # it is taken back, with its keys; the writes arrived before or not
             assert set(totals.values()) <= {0, 1}
             assert await asyncio.gather(*map(db.incr, hanging[:500])) == [1] * 500
-            assert (await db.counters()).get("redirects", 0) == 0
 
     asyncio.run(use())
 
@@ -144,7 +146,12 @@ def test_keys_of_a_dead_node_have_no_route_and_others_are_served(gimmal_prefix: 
             lambda: kind_of_error(lambda: db.set(min(dead), 1, timeout=0.2)) == "NoRoute",
             "the client has noticed that the node is dead",
         )
-        with pytest.raises(NoRoute, match=f"'{min(dead)}'.* node n3 at {cluster.addresses['n3']}"):
+        wait_until(
+            lambda: {node.name: node.state for node in db.cluster().nodes}["n3"] == "fenced",
+            "the cluster has declared the node dead",
+        )
+        last_seen = r"led by nobody: its only copy is on node n3, which was declared dead\)"
+        with pytest.raises(NoRoute, match=rf"'{min(dead)}' \(partition \d+, {last_seen}"):
             db.get(min(dead), timeout=0.2)
         with pytest.raises(NoRoute) as caught:
             db.get_many(mapping, timeout=TIMEOUT_S)
@@ -164,7 +171,7 @@ def test_keys_of_a_dead_node_have_no_route_and_others_are_served(gimmal_prefix: 
         assert {node.name: node.state for node in db.cluster().nodes} == {
             "n1": "alive",
             "n2": "alive",
-            "n3": "unreachable",
+            "n3": "fenced",
         }
 
 

@@ -9,7 +9,6 @@ import pytest
 from tests.sim import runner
 
 SCHEDULES = 300
-CPU_S_MAX = 0.3
 MUST_HAPPEN = (
     *("elections", "leader_changes", "candidacies", "trials", "snapshots_installed", "voter_changes", "foundings"),
     *("crashes", "restarts", "torn_writes", "crashes_between_write_and_sync", "crashes_between_sync_and_sending"),

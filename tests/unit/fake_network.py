@@ -97,6 +97,10 @@ class End:
     def incr(self, key: str, timeout: float = 5.0) -> Outcome:
         return self.call(Commands.incr, key, 1, timeout=timeout)
 
+    def look(self, timeout: float = 5.0) -> Outcome:
+        """Ask for the cluster as a node knows it now."""
+        return self.call(lambda commands: Call.of_onlooker(), timeout=timeout)
+
     def finished(self, calls: list[Call[Any]]) -> None:
         for call in calls:
             self.outcomes[call].ended_at.append(self.world.now)

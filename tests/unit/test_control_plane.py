@@ -12,7 +12,8 @@ from gimmal.node.core import NodeCore
 from gimmal.node.settings import NodeSettings
 from gimmal.types import Instant
 from gimmal.wire import peer_messages as messages
-from gimmal.wire.messages import Fault, FetchStatus, FetchTable, Problem, Status, TableRows
+from gimmal.wire.commands import GET
+from gimmal.wire.messages import Fault, FetchStatus, FetchTable, Problem, Refusal, Reply, Request, Status, TableRows
 from gimmal.wire.peer_messages import PeerMessage
 from tests.unit.meta_states import Meta, registration
 
@@ -85,6 +86,16 @@ def kinds(sent: list[tuple[str, PeerMessage]]) -> list[type[PeerMessage]]:
     return [type(message) for _, message in sent]
 
 
+def refusals(node: Node, cluster: bytes = b"") -> list[tuple[int, int, str]]:
+    """What a client gets that asks for a key, as operation 7."""
+    request = Request(cluster, 0, 0, 0, 0, 1_000, ((7, 0, 0, 0, 0, (GET, b"key")),))
+    node.core.receive(b"client", request, node.instant)
+    ((_, reply),) = node.core.drain()
+    assert isinstance(reply, Reply)
+    assert reply.results == ()
+    return list(reply.refusals)
+
+
 def lone() -> Node:
     """A node that has founded a cluster for itself alone, and leads it."""
     node = Node()
@@ -133,6 +144,7 @@ def test_without_a_cluster_clients_are_told_what_it_waits_for() -> None:
         "a belongs to no cluster yet: waiting for 2 more nodes (--expect 3)",
     )
     assert node.facts()["why"] == problem.text
+    assert refusals(node) == [(7, Refusal.MOVED, problem.text)]
     assert node.facts()["state"] == "founding"
 
 
@@ -280,11 +292,26 @@ def test_a_member_that_is_restarted_with_its_journal_never_leaves() -> None:
     assert messages.Hello in kinds(again.sent), "it asks its seeds whether they are of its cluster"
 
 
+def test_a_newcomer_that_has_voted_is_bound_to_that_cluster() -> None:
+    node = Node("d", seeds=("b:7701",), expect=0, is_durable=True)
+    node.take(messages.Belonging(*messages.BLANK, "b:7701", ()), cluster=OTHER_CLUSTER)
+    voter = node.core.control.enrolment.me.voter
+    request = messages.VoteRequest(*messages.RAFT_BLANK, "b/1", voter, 5, False, 5, 5)
+    request.peer = "b:7701"
+    ((address, vote),) = [(to, m) for to, m in node.take(request) if isinstance(m, messages.Vote)]
+    assert (address, vote.is_granted) == ("b:7701", True)
+    again = Node("d", life=2, journal=node.journal, seeds=("b:7701",), expect=0, is_durable=True)
+    again.wait(60)
+    assert again.facts()["cluster"] == OTHER_CLUSTER.hex()
+    assert again.core.control.meta.group.raft.vote == "b/1"
+
+
 def test_a_registered_node_never_leaves() -> None:
     node = joined()
     cluster = node.facts()["cluster"]
     node.wait(600)
     assert node.facts()["cluster"] == cluster
+    assert refusals(node) == [(7, Refusal.MOVED, "d does not lead partition 0")]
 
 
 def test_a_node_whose_name_was_given_away_is_nobody_and_asks_again() -> None:
@@ -300,6 +327,8 @@ def test_a_node_whose_name_was_given_away_is_nobody_and_asks_again() -> None:
     facts = node.facts()
     assert (facts["state"], facts["incarnation"], facts["partitions_led"]) == ("joining", 0, 0)
     assert any("no longer incarnation 2" in line for line in node.log)
+    ((_, _, text),) = refusals(node)
+    assert text.startswith("d is not registered in its cluster: ")
     sent = kinds(node.wait(2))
     assert messages.MetaRequest in sent
     assert messages.Heartbeat not in sent
@@ -313,6 +342,9 @@ def test_a_fenced_node_says_so_and_goes_on_with_its_heartbeats() -> None:
     meta.fence("d")
     node.take(messages.Rows(*messages.BLANK, meta.table.to_wire()))
     assert (node.facts()["state"], node.facts()["incarnation"]) == ("fenced", 2)
+    assert refusals(node) == [(7, Refusal.MOVED, "d was declared dead and is about to be taken back")]
+    ((_, refusal, _),) = refusals(node, OTHER_CLUSTER)
+    assert refusal == Refusal.WRONG_CLUSTER
     assert messages.Heartbeat in kinds(node.wait(2))
 
 

@@ -52,7 +52,7 @@ def test_a_method_says_the_same_in_both_clients(name: str) -> None:
     assert inspect.getdoc(methods(Client)[name]) == inspect.getdoc(methods(AsyncClient)[name])
 
 
-OPERATIONS = sorted(methods(AsyncClient).keys() - {"close", "cluster", "counters"})
+OPERATIONS = sorted(methods(AsyncClient).keys() - {"close", "counters"})
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

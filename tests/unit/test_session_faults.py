@@ -101,7 +101,7 @@ def test_a_node_without_an_address_in_the_network_leads_to_no_route(world: World
     outcome = end.incr(next(key for key in map(str, range(999)) if world.owner(key) == "h1:1"), timeout=1.0)
     world.run(2.0)
     assert type(outcome.error()) is NoRoute
-    assert "no address in this network" in str(outcome.error())
+    assert "node n1, which leads it, has no address in network 'outside'" in str(outcome.error())
 
 
 # -- refusals -----------------------------------------------------------------------------------------------

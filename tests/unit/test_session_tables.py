@@ -8,7 +8,7 @@ import pytest
 from gimmal.client.overview import overview
 from gimmal.client.pump import no_table
 from gimmal.client.session import Session
-from gimmal.cluster.table import Table
+from gimmal.cluster.table import Incarnation, Table
 from gimmal.errors import NoRoute, RemoteProtocolError
 from gimmal.wire.messages import Fault, FetchTable, Message, Problem, Reply, Request, TableRows
 from tests.unit.fake_network import CLUSTER, DROP, World, only_towards, three_nodes
@@ -252,6 +252,27 @@ def test_nobody_connects_to_a_node_that_was_dead_before(world: World) -> None:
     end.get(world.keys_of("h1:1", 1)[0])
     world.run(1.0)
     assert list(end.session.links) == ["h1:1", "h2:1", "h3:1"]  # its answers may be on their way
+
+
+@pytest.mark.parametrize(
+    ("holders", "text"),
+    [
+        (("n2",), "its only copy is on node n2, which was declared dead"),
+        (("n2", "n3"), "its copies are on nodes n2, n3, which were declared dead"),
+        ((), "what it held was lost with n2, n3"),
+    ],
+)
+def test_an_error_says_who_has_what_nobody_leads(world: World, holders: tuple[str, ...], text: str) -> None:
+    vacant = with_leaders(world.table, {world.partition("key"): None})
+    rows = list(vacant.partitions)
+    rows[world.partition("key")] = rows[world.partition("key")]._replace(
+        replicas=("n2", "n3"), eligible=tuple(Incarnation(name, 1) for name in holders)
+    )
+    world.become(replace(vacant, partitions=tuple(rows)))
+    outcome = world.connect().incr("key", timeout=1.0)
+    world.run(2.0)
+    assert type(outcome.error()) is NoRoute
+    assert f"(partition {world.partition('key')}, led by nobody: {text})" in str(outcome.error())
 
 
 def test_the_overview_says_who_votes(world: World) -> None:

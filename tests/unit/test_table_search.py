@@ -116,6 +116,33 @@ def test_an_answer_that_took_long_is_waited_for_the_next_time() -> None:
     assert search.at == pytest.approx(at + 1.2)  # twice what is known to be too little at least
 
 
+def test_a_demand_does_not_wait_after_answers_without_news() -> None:
+    search, now = search_at(1), START
+    for _ in range(20):
+        search.demand(now)
+        address, at = ask(search)
+        assert at == now
+        assert search.on_answer(address, 1, at + 0.01) == at
+        now = at + 0.01
+    assert search.at == float("inf")
+
+
+def test_a_demand_waits_for_the_answer_that_is_on_its_way() -> None:
+    search = search_at(1)
+    search.want(START)
+    first, at = ask(search)
+    give_up_at = search.at
+    search.demand(at + 0.01)
+    assert search.at == give_up_at
+    search.on_answer(first, 1, at + 0.02)
+    search.demand(at + 0.02)
+    assert search.at == at + 0.02
+
+
+def test_an_answer_to_no_question_says_so() -> None:
+    assert search_at(1).on_answer("a", 2, START) is None
+
+
 def test_a_late_answer_settles_everything() -> None:
     search = search_at(1)
     search.want(START)
