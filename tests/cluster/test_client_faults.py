@@ -39,6 +39,7 @@ def db(trio: LocalCluster) -> Iterator[gimmal.Client]:
 
 
 def keys_of(cluster: LocalCluster, name: str, count: int, prefix: str) -> list[str]:
+    cluster.wait_healthy()  # a node that hung before may not have been taken back yet
     candidates = (f"{prefix}{i}" for i in range(1_000_000))
     mine = (key for key in candidates if cluster.owner_of(key) == name)
     return [next(mine) for _ in range(count)]
@@ -83,7 +84,9 @@ def test_1000_tasks_wait_for_a_node_that_hangs(trio: LocalCluster, gimmal_prefix
             for key, error in zip(hanging, errors, strict=True):
                 assert f"{key!r} (partition " in str(error)
                 assert "node n1 at " in str(error) or "only copy is on node n1, which was declared dead" in str(error)
-            totals = await db.get_many(hanging[500:])  # it is taken back, with its keys; the writes arrived before or not
+            totals = await db.get_many(
+                hanging[500:]
+            )  # it is taken back, with its keys; the writes arrived before or not
             assert set(totals.values()) <= {0, 1}
             assert await asyncio.gather(*map(db.incr, hanging[:500])) == [1] * 500
 

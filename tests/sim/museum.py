@@ -149,8 +149,9 @@ def _storm(plan: Plan, count: int, weights: dict[str, float], *, is_durable: boo
 
 
 def _votes_forgotten(plan: Plan) -> Plan:
-    weights = {kinds.CRASH: 2.0, kinds.PARTITION: 1.0, kinds.DYING_WRITE: 2.0, kinds.PAUSE: 1.0}
-    return _storm(plan, 3, weights)
+    """Voters die right after they voted, and are back while that election is still open."""
+    plan = _slow(_storm(plan, 3, {kinds.CRASH: 3.0, kinds.PARTITION: 1.0, kinds.DYING_WRITE: 3.0}))
+    return replace(plan, down_for_s=0.05, episode_every_s=0.2, episode_lasts_s=0.5)
 
 
 def _logs_apart(plan: Plan) -> Plan:
@@ -202,6 +203,7 @@ EXHIBITS: Final = (
         (journal, "encode_hard_state", _without_vote),
         _votes_forgotten,
         ("no lost vote", "election safety"),
+        found_at=10,
     ),
     Exhibit(
         "no log up-to-date check in votes",
@@ -216,12 +218,14 @@ EXHIBITS: Final = (
         _LOST,
         stage=((meta_share, "RaftParameters", _one_entry_a_message),),
         has_recovery=False,
+        found_at=269,
     ),
     Exhibit(
         "PreVote off under a one-way partition",
         (Raft, "_needs_trial", _always(False)),
         _deaf_neighbour,
         ("a majority keeps its leader",),
+        found_at=2,
     ),
     Exhibit(
         "incarnation not raised on re-registration",
@@ -236,12 +240,14 @@ EXHIBITS: Final = (
         (*_LOST, "election safety"),
         stage=((Steward, "next_configuration", _restless),),
         has_recovery=False,
+        found_at=178,
     ),
     Exhibit(
         "founding with fewer than the expected nodes",
         (Founding, "_has_enough", _with_half),
         _founding_in_pieces,
         ("one cluster from one founding",),
+        found_at=16,
     ),
 )
 

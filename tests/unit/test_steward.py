@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterable
+from math import inf
 
 import pytest
 
@@ -164,10 +165,11 @@ class Group:
         self.steward.start(0.0)
         self.configuration = Configuration(tuple(f"{name}/1" for name in voters), ())
         self.lagging: set[str] = set()
+        self.silent: set[str] = set()
 
     def step(self, now: float = 0.0) -> str:
         """Make the next step, if there is one, and return who votes and who learns."""
-        raft = _Leading(self.configuration, self.lagging)
+        raft = _Leading(self.configuration, self.lagging, self.silent)
         self.steward.verdicts(Incarnation("a", 1), self.meta.table, Gossip(), now)
         found = self.steward.next_configuration(raft, self.meta.table, now)
         if found is not None:
@@ -187,10 +189,13 @@ class Group:
 class _Leading(Raft):
     """A leader, as far as the steward can see."""
 
-    def __init__(self, configuration: Configuration, lagging: Iterable[str]) -> None:
+    def __init__(self, configuration: Configuration, lagging: Iterable[str], silent: Iterable[str]) -> None:
         stored = Stored(1, None, Snapshot(1, 1, configuration, ()), ())
         super().__init__("a/1", stored, RaftParameters(), random.Random(1), 0.0)
-        self._lagging = frozenset(lagging)
+        self._lagging, self._silent = frozenset(lagging), frozenset(silent)
+
+    def heard_at(self, member: str) -> float:
+        return -inf if member in self._silent else inf
 
     def match_index(self, member: str) -> int:
         return 0 if member in self._lagging else self.commit_index
@@ -237,6 +242,17 @@ def test_a_voter_without_its_disk_is_another_voter() -> None:
     group.meta.fence("c")
     group.meta.register("c", life=2)
     assert group.steps() == ["a/1 b/1", "a/1 b/1+c/2", "a/1 b/1 c/2"]
+
+
+def test_the_group_is_never_left_to_voters_who_do_not_answer() -> None:
+    group = Group("abcd", "abc")
+    group.silent = {"c/1"}
+    group.meta.fence("c")
+    group.meta.fence("b")
+    group.meta.register("b", life=2)  # b's process votes on, though its name belongs to another now
+    assert group.steps(0.0) == ["a/1 b/1 c/1+b/2"], "without b/1, nothing could be decided"
+    later = PARAMETERS.replace_after_s
+    assert group.steps(later) == ["a/1 b/1+b/2", "a/1+b/2", "a/1 b/2", "a/1 b/2+d/1", "a/1 b/2 d/1"]
 
 
 def test_a_learner_that_dies_is_dropped() -> None:

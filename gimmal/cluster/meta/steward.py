@@ -14,7 +14,8 @@ Voters are kept at 1 below three nodes, 3 from three, 5 from ten, out of the liv
     add a learner while live voters are missing -> wait until it has caught up -> remove a dead voter, if the voters
     are complete without it -> let the learner vote
 
-One step at a time, each only after the one before has committed. A voter whose node has come back as another voter (it
+One step at a time, each only after the one before has committed, and only to voters of whom most answer the leader: a
+process may be voting still although its name belongs to another by now. A voter whose node has come back as another voter (it
 lost its disk) is gone for good; one whose node is fenced may return and is given `replace_after_s`.
 
 What it does not do: it moves no partition, and it does not look at the load of anything.
@@ -166,17 +167,25 @@ class Steward:
             if not _is_alive(row_by_voter.get(learner)):
                 return Configuration(voters, _without(learners, learner))
         wanted = voters_wanted(len(table.nodes))
-        dead = [voter for voter in voters if self._is_lost(row_by_voter.get(voter), now)]
+        lost = [voter for voter in voters if self._is_lost(row_by_voter.get(voter), now)]
+        removable = [voter for voter in lost if self._can_decide(raft, _without(voters, voter), now)]
         ready = [learner for learner in learners if raft.match_index(learner) >= raft.commit_index]
         if len(live) > wanted:
-            return Configuration(_without(voters, self._dispensable(raft, live, row_by_voter)), learners)
-        if dead and (ready or len(voters) > wanted or self._are_gone_for_good(dead, row_by_voter)):
-            return Configuration(_without(voters, dead[0]), learners)
-        if ready and len(voters) < wanted:
+            fewer = _without(voters, self._dispensable(raft, live, row_by_voter))
+            return Configuration(fewer, learners) if self._can_decide(raft, fewer, now) else None
+        if removable and (ready or len(voters) > wanted or self._are_gone_for_good(lost, row_by_voter)):
+            return Configuration(_without(voters, removable[0]), learners)
+        if ready and len(voters) < wanted and self._can_decide(raft, (*voters, ready[0]), now):
             return Configuration((*voters, ready[0]), _without(learners, ready[0]))
-        is_short = len(live) < wanted and (dead or len(voters) < wanted)
+        is_short = len(live) < wanted and (lost or len(voters) < wanted)
         candidate = self._candidate(live, row_by_voter) if is_short and not learners else None
         return Configuration(voters, (candidate,)) if candidate is not None else None
+
+    def _can_decide(self, raft: Raft, voters: tuple[str, ...], now: float) -> bool:
+        """Say whether most of some voters answer the leader now: never leave the group to those who do not."""
+        since = now - self._parameters.doubt_after_s
+        answering = sum(voter == raft.me or raft.heard_at(voter) >= since for voter in voters)
+        return answering > len(voters) // 2
 
     def _is_lost(self, row: NodeRow | None, now: float) -> bool:
         """Say whether a voter is not coming back, or has been away for long enough."""
