@@ -241,7 +241,7 @@ def test_a_voter_without_its_disk_is_another_voter() -> None:
     group = Group("abc", "abc")
     group.meta.fence("c")
     group.meta.register("c", life=2)
-    assert group.steps() == ["a/1 b/1", "a/1 b/1+c/2", "a/1 b/1 c/2"]
+    assert group.steps() == ["a/1 b/1 c/1+c/2", "a/1 b/1+c/2", "a/1 b/1 c/2"]
 
 
 def test_the_group_is_never_left_to_voters_who_do_not_answer() -> None:
@@ -252,7 +252,7 @@ def test_the_group_is_never_left_to_voters_who_do_not_answer() -> None:
     group.meta.register("b", life=2)  # b's process votes on, though its name belongs to another now
     assert group.steps(0.0) == ["a/1 b/1 c/1+b/2"], "without b/1, nothing could be decided"
     later = PARAMETERS.replace_after_s
-    assert group.steps(later) == ["a/1 b/1+b/2", "a/1+b/2", "a/1 b/2", "a/1 b/2+d/1", "a/1 b/2 d/1"]
+    assert group.steps(later) == ["a/1 b/1+b/2", "a/1 b/1 b/2", "a/1 b/1 b/2+d/1", "a/1 b/2+d/1", "a/1 b/2 d/1"]
 
 
 def test_a_learner_that_dies_is_dropped() -> None:

@@ -15,8 +15,8 @@ Voters are kept at 1 below three nodes, 3 from three, 5 from ten, out of the liv
     are complete without it -> let the learner vote
 
 One step at a time, each only after the one before has committed, and only to voters of whom most answer the leader: a
-process may be voting still although its name belongs to another by now. A voter whose node has come back as another voter (it
-lost its disk) is gone for good; one whose node is fenced may return and is given `replace_after_s`.
+process may be voting still although its name belongs to another by now. A voter whose node has come back as another
+voter (it lost its disk) is gone for good; one whose node is fenced may return, and is given `replace_after_s`.
 
 What it does not do: it moves no partition, and it does not look at the load of anything.
 """
@@ -173,10 +173,10 @@ class Steward:
         if len(live) > wanted:
             fewer = _without(voters, self._dispensable(raft, live, row_by_voter))
             return Configuration(fewer, learners) if self._can_decide(raft, fewer, now) else None
-        if removable and (ready or len(voters) > wanted or self._are_gone_for_good(lost, row_by_voter)):
-            return Configuration(_without(voters, removable[0]), learners)
         if ready and len(voters) < wanted and self._can_decide(raft, (*voters, ready[0]), now):
             return Configuration((*voters, ready[0]), _without(learners, ready[0]))
+        if removable and (ready or len(voters) > wanted):  # without a successor, one voter less helps nobody
+            return Configuration(_without(voters, removable[0]), learners)
         is_short = len(live) < wanted and (lost or len(voters) < wanted)
         candidate = self._candidate(live, row_by_voter) if is_short and not learners else None
         return Configuration(voters, (candidate,)) if candidate is not None else None
@@ -193,9 +193,6 @@ class Steward:
             return True
         since = self._fenced_since.get(row.name) if row.status == FENCED else None
         return since is not None and now - since >= self._parameters.replace_after_s
-
-    def _are_gone_for_good(self, voters: list[str], row_by_voter: dict[str, NodeRow]) -> bool:
-        return all(voter not in row_by_voter for voter in voters)
 
     def _dispensable(self, raft: Raft, live: list[str], row_by_voter: dict[str, NodeRow]) -> str:
         zones = Counter(row_by_voter[voter].zone for voter in live)
