@@ -10,7 +10,8 @@ one, with `expect` nodes, does so when it knows that many newcomers, itself incl
 Rules that make it one cluster:
 
 - A promise binds until its founder releases it, is replaced by a new process, or has been silent for `_LOCK_LASTS_S`.
-  Nobody promises itself to two founders, and a founder is promised to itself.
+  It is repeated, and a founder that is reminded of a founding it has given up releases it again. Nobody promises
+  itself to two founders, and a founder is promised to itself.
 - A founding happens only with the promises of all its nodes, made by the very processes it counted (by their uuid).
 - Of several founders, those who hear of one with a smaller name leave it to that one: they release what was promised to
   them for a founding that will now never be, and only then promise themselves.
@@ -91,6 +92,7 @@ class _Attempt:
     give_up_at: float
     lock_at: float
     locked: set[str] = field(default_factory=set)
+    is_complete: bool = False
 
 
 class Founding:
@@ -234,6 +236,9 @@ class Founding:
     def _on_locked(self, message: Locked) -> list[Fact]:
         attempt = self._attempt
         if attempt is None or message.founding != attempt.founding:
+            sender = self._others.get(message.sender)
+            if sender is not None:  # our Release was lost, or went to another process
+                self._outbox.append((sender.registration.peer, Release(*BLANK, message.founding)))
             return []
         member = attempt.members.get(message.sender)
         if member is None or member.uuid != message.uuid:
@@ -244,8 +249,9 @@ class Founding:
     def _done_if_complete(self) -> list[Fact]:
         attempt = self._attempt
         assert attempt is not None
-        if len(attempt.locked) < len(attempt.members) - 1:
+        if attempt.is_complete or len(attempt.locked) < len(attempt.members) - 1:
             return []
+        attempt.is_complete = True
         others = [attempt.members[name] for name in sorted(attempt.members) if name != self._me.name]
         return [Ready(attempt.founding, (self._me, *others))]
 
@@ -264,6 +270,8 @@ class Founding:
             if founder is None or now - founder.seen_at > _LOCK_LASTS_S:
                 self._promise = None
         attempt = self._attempt
+        if attempt is not None and attempt.is_complete:
+            return []  # this node belongs to a cluster now
         if attempt is not None and attempt.give_up_at <= now:
             self._give_up()
         elif attempt is not None and attempt.lock_at <= now:
@@ -271,6 +279,8 @@ class Founding:
         if self._hello_at <= now:
             self._hello_at = now + self._dice.uniform(0.7, 1.3) * _HELLO_EVERY_S
             self._say_hello()
+            if self._promise is not None:
+                self._repeat_promise(self._promise)
             return self._begin_if_possible()
         return []
 
@@ -278,6 +288,11 @@ class Founding:
         addresses = [*self._seeds, *(newcomer.registration.peer for newcomer in self._others.values())]
         hello = self._hello(is_answer=False)
         self._outbox += [(address, hello) for address in dict.fromkeys(addresses)]
+
+    def _repeat_promise(self, promise: _Promise) -> None:
+        """Remind the founder: it may have given up, and its Release may be lost."""
+        for founding in sorted(promise.foundings):
+            self._outbox.append((promise.founder.peer, Locked(*BLANK, founding, self._me.uuid)))
 
     def _hello(self, *, is_answer: bool, trouble: str = "") -> Hello:
         return Hello(*BLANK, tuple(self._me), self._expect, is_answer, trouble)

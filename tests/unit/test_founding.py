@@ -183,6 +183,23 @@ def test_an_attempt_that_lacks_a_promise_is_given_up_and_begun_anew() -> None:
     assert [members for _, members in street.ready()] == ["abc"]
 
 
+def test_a_release_that_was_lost_is_repeated() -> None:
+    street = Street("bc", {"a": 3, "b": 2})
+    street.is_lost = lambda sender, to, message: (
+        isinstance(message, Release) or (isinstance(message, Locked) and to == "b")
+    )
+    street.run(2)
+    street.start("a")
+    street.run(3)  # b has heard of a, and has given up; c does not know
+    promise = street.newcomers["c"]._promise
+    assert promise is not None
+    assert promise.founder.name == "b"
+    assert street.ready() == []
+    street.is_lost = lambda sender, to, message: False
+    street.run(6)
+    assert street.ready() == [("a", "abc")]
+
+
 def test_a_promise_ends_when_its_founder_is_silent_for_long() -> None:
     street = Street("abc", {"a": 3})
     street.is_lost = lambda sender, to, message: isinstance(message, Locked)
