@@ -178,6 +178,30 @@ def test_keys_of_a_dead_node_have_no_route_and_others_are_served(gimmal_prefix: 
         }
 
 
+def test_clients_that_are_idle_see_the_cluster_as_it_is() -> None:
+    async def use(cluster: LocalCluster, db: gimmal.Client) -> None:
+        async with cluster.connect_async() as other:
+            cluster.kill("n3")
+            cluster.wait_healthy()
+            for view in (db.cluster(), await other.cluster()):
+                assert {node.name: node.state for node in view.nodes}["n3"] == "fenced"
+                assert {row.leader for row in view.partitions} == {"n1", "n2", None}
+            for hanging in ("n1", "n2"):  # the other one is asked
+                cluster.pause(hanging)
+                for view in (db.cluster(), await other.cluster()):
+                    assert len(view.nodes) == 3
+                cluster.resume(hanging)
+            for name in ("n1", "n2"):
+                cluster.kill(name)
+            with pytest.raises((NoRoute, OperationTimeout), match=r"cluster: no answer within 0\.5 s"):
+                db.cluster(timeout=0.5)
+            with pytest.raises((NoRoute, OperationTimeout), match=r"cluster: no answer within 0\.5 s"):
+                await other.cluster(timeout=0.5)
+
+    with LocalCluster(nodes=3) as cluster, cluster.connect() as db:
+        asyncio.run(use(cluster, db))
+
+
 def test_a_call_under_way_when_its_node_dies_ends_in_time(gimmal_prefix: str) -> None:
     with LocalCluster(nodes=2) as cluster, cluster.connect() as db:
         read, write, *_ = keys_of(cluster, "n1", 2, gimmal_prefix)

@@ -226,6 +226,7 @@ def test_ten_nodes_have_five_voters() -> None:
 def test_a_fenced_voter_is_replaced_after_a_while() -> None:
     group = Group("abcd", "abc")
     group.meta.fence("c")
+    group.silent = {"c/1"}
     assert group.steps(0.0) == ["a/1 b/1 c/1"]
     assert group.steps(PARAMETERS.replace_after_s - 0.1) == ["a/1 b/1 c/1"]
     assert group.steps(PARAMETERS.replace_after_s) == ["a/1 b/1 c/1+d/1", "a/1 b/1+d/1", "a/1 b/1 d/1"]
@@ -241,7 +242,15 @@ def test_a_voter_without_its_disk_is_another_voter() -> None:
     group = Group("abc", "abc")
     group.meta.fence("c")
     group.meta.register("c", life=2)
+    group.silent = {"c/1"}
     assert group.steps() == ["a/1 b/1 c/1+c/2", "a/1 b/1+c/2", "a/1 b/1 c/2"]
+
+
+def test_a_voter_that_still_answers_leaves_after_its_successor_has_come() -> None:
+    group = Group("abc", "abc")
+    group.meta.fence("c")
+    group.meta.register("c", life=2)
+    assert group.steps() == ["a/1 b/1 c/1+c/2", "a/1 b/1 c/1 c/2", "a/1 b/1 c/2"]
 
 
 def test_the_group_is_never_left_to_voters_who_do_not_answer() -> None:
@@ -250,9 +259,18 @@ def test_the_group_is_never_left_to_voters_who_do_not_answer() -> None:
     group.meta.fence("c")
     group.meta.fence("b")
     group.meta.register("b", life=2)  # b's process votes on, though its name belongs to another now
-    assert group.steps(0.0) == ["a/1 b/1 c/1+b/2"], "without b/1, nothing could be decided"
     later = PARAMETERS.replace_after_s
-    assert group.steps(later) == ["a/1 b/1+b/2", "a/1 b/1 b/2", "a/1 b/1 b/2+d/1", "a/1 b/2+d/1", "a/1 b/2 d/1"]
+    assert group.steps(0.0) == ["a/1 b/1 c/1+b/2", "a/1 b/1 c/1 b/2", "a/1 c/1 b/2"]
+    assert group.steps(later) == ["a/1 c/1 b/2+d/1", "a/1 b/2+d/1", "a/1 b/2 d/1"]
+
+
+def test_a_voter_that_has_not_answered_in_this_term_does_not_count_as_answering() -> None:
+    group = Group("abcd", "abc")
+    group.lagging = {"c/1"}  # it was heard "at the election", as everybody was, and never since
+    group.meta.fence("b")
+    group.meta.register("b", life=2)
+    group.lagging |= {"b/2"}
+    assert group.steps(0.0) == ["a/1 b/1 c/1+b/2"]
 
 
 def test_a_learner_that_dies_is_dropped() -> None:

@@ -11,8 +11,10 @@ false fence costs availability, never data.
 
 Voters are kept at 1 below three nodes, 3 from three, 5 from ten, out of the live ones, preferably in different zones:
 
-    add a learner while live voters are missing -> wait until it has caught up -> remove a dead voter, if the voters
-    are complete without it -> let the learner vote
+    add a learner while live voters are missing -> wait until it has caught up -> exchange it for who is lost
+
+An exchange is two steps, and which comes first matters: a lost voter that is silent leaves first, so that the group
+does not need the newcomer before it has proved itself; one that still answers leaves last, to be there meanwhile.
 
 One step at a time, each only after the one before has committed, and only to voters of whom most answer the leader: a
 process may be voting still although its name belongs to another by now. A voter whose node has come back as another
@@ -168,24 +170,33 @@ class Steward:
                 return Configuration(voters, _without(learners, learner))
         wanted = voters_wanted(len(table.nodes))
         lost = [voter for voter in voters if self._is_lost(row_by_voter.get(voter), now)]
-        removable = [voter for voter in lost if self._can_decide(raft, _without(voters, voter), now)]
+        if len(voters) > wanted and (lost or len(live) > wanted):
+            return self._with_one_less(raft, lost or [self._dispensable(raft, live, row_by_voter)], now)
         ready = [learner for learner in learners if raft.match_index(learner) >= raft.commit_index]
-        if len(live) > wanted:
-            fewer = _without(voters, self._dispensable(raft, live, row_by_voter))
-            return Configuration(fewer, learners) if self._can_decide(raft, fewer, now) else None
-        if ready and len(voters) < wanted and self._can_decide(raft, (*voters, ready[0]), now):
-            return Configuration((*voters, ready[0]), _without(learners, ready[0]))
-        if removable and (ready or len(voters) > wanted):  # without a successor, one voter less helps nobody
-            return Configuration(_without(voters, removable[0]), learners)
         is_short = len(live) < wanted and (lost or len(voters) < wanted)
+        if ready and is_short:
+            silent = [voter for voter in lost if not self._answers(raft, voter, now)]
+            step = Configuration((*voters, ready[0]), _without(learners, ready[0]))
+            is_safe = self._can_decide(raft, step.voters, now)
+            return self._with_one_less(raft, silent, now) or (step if is_safe else None)
         candidate = self._candidate(live, row_by_voter) if is_short and not learners else None
         return Configuration(voters, (candidate,)) if candidate is not None else None
 
+    def _with_one_less(self, raft: Raft, leaving: list[str], now: float) -> Configuration | None:
+        for voter in leaving:
+            fewer = _without(raft.configuration.voters, voter)
+            if self._can_decide(raft, fewer, now):
+                return Configuration(fewer, raft.configuration.learners)
+        return None
+
     def _can_decide(self, raft: Raft, voters: tuple[str, ...], now: float) -> bool:
         """Say whether most of some voters answer the leader now: never leave the group to those who do not."""
-        since = now - self._parameters.doubt_after_s
-        answering = sum(voter == raft.me or raft.heard_at(voter) >= since for voter in voters)
-        return answering > len(voters) // 2
+        return sum(self._answers(raft, voter, now) for voter in voters) > len(voters) // 2
+
+    def _answers(self, raft: Raft, voter: str, now: float) -> bool:
+        """Say whether a voter has answered the leader, in its term and of late."""
+        is_heard = raft.match_index(voter) > 0 and raft.heard_at(voter) >= now - self._parameters.doubt_after_s
+        return voter == raft.me or is_heard
 
     def _is_lost(self, row: NodeRow | None, now: float) -> bool:
         """Say whether a voter is not coming back, or has been away for long enough."""
