@@ -26,6 +26,7 @@ from benchmarks.memory import Memory, measure_memory
 from benchmarks.plot import draw
 from benchmarks.redis_cluster import RedisMissingError, open_redis_cluster
 from benchmarks.report import rich_tables, summarize
+from benchmarks.rest import Rest, measure_rest
 from benchmarks.rounds import Bench, Plan, Round
 from benchmarks.rows import ROW_BY_NAME, SYSTEMS, Load, Row
 from benchmarks.stores import System
@@ -36,6 +37,7 @@ TABLE_WIDTH = 160
 FULL = Plan(rounds=ROUNDS_MIN, round_s=1.2, run_in_s=0.2)
 QUICK = Plan(rounds=ROUNDS_MIN, round_s=0.25, run_in_s=0.1)
 MEMORY_KEYS, MEMORY_KEYS_QUICK = 1_000_000, 100_000
+REST_S, REST_QUICK_S = 60, 10
 OPENERS: dict[str, Callable[[], AbstractContextManager[System]]] = {
     "gimmal": open_gimmal,
     "redis": open_redis_cluster,
@@ -95,6 +97,18 @@ def run_memory(names: Sequence[str], keys: int, progress: Progress) -> list[Memo
     return memories
 
 
+def run_rest(names: Sequence[str], seconds: int, progress: Progress) -> list[Rest]:
+    """Watch a fresh cluster of each system that has nodes which know each other do nothing."""
+    rests = []
+    for name in names:
+        if name != "floor":
+            task = progress.add_task(f"at rest: {name}", total=seconds)
+            with OPENERS[name]() as system:
+                rests.append(measure_rest(system, seconds, partial(progress.advance, task)))
+            progress.refresh()
+    return rests
+
+
 def advance_bar(progress: Progress, task: TaskID, count: int) -> None:
     """Move a bar, and draw it once per 1 % of its length."""
     progress.advance(task, count)
@@ -106,22 +120,26 @@ def advance_bar(progress: Progress, task: TaskID, count: int) -> None:
 def run(options: argparse.Namespace, console: Console) -> results.Run:
     """Measure what the command line asks for."""
     rows = [row for name, row in ROW_BY_NAME.items() if not options.only or name in options.only]
-    speed_rows = [row for row in rows if row.load is not Load.MEMORY]
+    loads = [row.load for row in rows]
+    speed_rows = [row for row in rows if row.load not in (Load.MEMORY, Load.REST)]
     base = QUICK if options.quick else FULL
     plan = Plan(options.rounds, base.round_s, base.run_in_s)
     machine = machine_facts()
     columns = (TextColumn("{task.description:34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     rounds: list[Round] = []
     memories: list[Memory] = []
+    rests: list[Rest] = []
     # Drawn between rounds only: a bar that redraws itself would take CPU time from what is measured.
     with Progress(*columns, console=console, auto_refresh=False) as progress:
         if speed_rows:
             rounds = run_speed(speed_rows, options.systems, plan, progress)
-        if len(speed_rows) < len(rows):
+        if Load.MEMORY in loads:
             keys = MEMORY_KEYS_QUICK if options.quick else MEMORY_KEYS
             memories = run_memory(options.systems, keys, progress)
+        if Load.REST in loads:
+            rests = run_rest(options.systems, REST_QUICK_S if options.quick else REST_S, progress)
     command = ["python", "-m", "benchmarks", *sys.argv[1:]]
-    return results.Run(command, machine, plan, rounds, memories, summarize(rounds, memories))
+    return results.Run(command, machine, plan, rounds, memories, rests, summarize(rounds, memories, rests))
 
 
 def stop_on_terminate(_number: int, _frame: FrameType | None) -> None:

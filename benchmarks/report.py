@@ -12,15 +12,16 @@ from statistics import median
 from rich.table import Table
 
 from benchmarks.memory import Memory
+from benchmarks.rest import Rest
 from benchmarks.rounds import Round
 from benchmarks.rows import ROWS, SYSTEMS, Row, Unit
 
 MET, MISSED, NOTHING = "met", "MISSED", "-"
 NOTE = (
-    "Figures are medians: asyncio and batch rows in ops/s, serial rows in us per call, memory in "
-    "bytes per key. Ratio to redis: gimmal / redis of the figures as printed; ratio to floor: of speed. In "
-    "brackets the median of the ratios of the single rounds; a target is met only if both meet it. The last "
-    "column is gimmal's."
+    "Figures are medians: asyncio and batch rows in ops/s, serial rows in us per call, memory in bytes per key, CPU "
+    "at rest in percent of a core for each node. Ratio to redis: gimmal / redis of the figures as printed; ratio to "
+    "floor: of speed. In brackets the median of the ratios of the single rounds; a target is met only if both meet it. "
+    "The last column is gimmal's."
 )
 SPEED_COLUMNS = (
     "row",
@@ -128,17 +129,20 @@ def cpu_per_operation(rounds: Sequence[Round]) -> Cpu:
     )
 
 
-def summarize(rounds: Iterable[Round], memories: Iterable[Memory]) -> list[Line]:
+def summarize(rounds: Iterable[Round], memories: Iterable[Memory], rests: Iterable[Rest] = ()) -> list[Line]:
     """Return one line per row that was measured, in the order of the table of rows."""
     by_row: dict[str, dict[str, list[Round]]] = {}
     for each in sorted(rounds, key=lambda each: each.index):
         by_row.setdefault(each.row, {}).setdefault(each.system, []).append(each)
-    bytes_per_key = {memory.system: [memory.bytes_per_key] for memory in memories}
+    measured_once = {
+        Unit.BYTES_PER_KEY: {memory.system: [memory.bytes_per_key] for memory in memories},
+        Unit.PERCENT_PER_NODE: {rest.system: [rest.percent_per_node] for rest in rests},
+    }
     lines = []
     for row in ROWS:
-        if row.unit is Unit.BYTES_PER_KEY:
-            if bytes_per_key:
-                lines.append(make_line(row, bytes_per_key, {}))
+        if row.unit in measured_once:
+            if measured_once[row.unit]:
+                lines.append(make_line(row, measured_once[row.unit], {}))
         elif row.name in by_row:
             systems = by_row[row.name]
             figures = {name: [figure_of(row, each) for each in found] for name, found in systems.items()}
@@ -151,6 +155,8 @@ def figure_text(unit: Unit, figure: float | None) -> str:
     """Return a figure with as many digits as it deserves."""
     if figure is None:
         return NOTHING
+    if unit is Unit.PERCENT_PER_NODE:
+        return f"{figure:.2f} %"
     return f"{figure:,.0f}" if unit is not Unit.US_PER_CALL else f"{figure:.1f} us"
 
 

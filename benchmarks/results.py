@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.memory import Memory
 from benchmarks.report import Line, markdown_report
+from benchmarks.rest import Rest
 from benchmarks.rounds import Plan, Round
 
 RESULTS = Path(__file__).parent / "results"
@@ -22,6 +23,7 @@ class Run:
     plan: Plan
     rounds: Sequence[Round]
     memories: Sequence[Memory]
+    rests: Sequence[Rest]
     lines: Sequence[Line]
 
 
@@ -50,6 +52,7 @@ def as_json(run: Run) -> str:
         "plan": asdict(run.plan),
         "rounds": [asdict(each) for each in run.rounds],
         "memory": [{**asdict(each), "bytes_per_key": each.bytes_per_key} for each in run.memories],
+        "rest": [{**asdict(each), "percent_per_node": each.percent_per_node} for each in run.rests],
         "summary": [summary(line) for line in run.lines],
     }
     return json.dumps(document, indent=1) + "\n"

@@ -18,6 +18,7 @@ class Unit(StrEnum):
     OPS_PER_S = "ops/s"
     US_PER_CALL = "us/call"
     BYTES_PER_KEY = "bytes/key"
+    PERCENT_PER_NODE = "% of a core"
 
 
 class Load(StrEnum):
@@ -30,6 +31,7 @@ class Load(StrEnum):
     GET_MANY = "get_many"
     SET_MANY = "set_many"
     MEMORY = "memory"
+    REST = "rest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,5 +63,6 @@ ROWS = (
     Row("get", "serial GET", Load.GET, Unit.US_PER_CALL, to_redis=1.3),
     Row("set", "serial SET", Load.SET, Unit.US_PER_CALL),
     Row("memory", "memory per key", Load.MEMORY, Unit.BYTES_PER_KEY, to_floor=None, figure_max=400.0),
+    Row("rest", "CPU of a node at rest", Load.REST, Unit.PERCENT_PER_NODE, to_floor=None, figure_max=3.0),
 )
 ROW_BY_NAME = {row.name: row for row in ROWS}

@@ -18,6 +18,7 @@ from benchmarks.report import (
     speed_cells,
     summarize,
 )
+from benchmarks.rest import Rest
 from benchmarks.rounds import Round
 from benchmarks.rows import ROW_BY_NAME, ROWS, SYSTEMS
 from benchmarks.workload import BATCH, Ledger, WrongAnswerError, key_name, value_of
@@ -92,6 +93,14 @@ def test_memory_row_is_judged_by_its_own_limit(growth: int, verdict: str) -> Non
     assert cells[7:] == ["-", "-", "-", "-"]
 
 
+@pytest.mark.parametrize(("cpu_s", "shown", "verdict"), [(5.4, "3.00 %", "met"), (5.5, "3.06 %", "MISSED")])
+def test_cpu_at_rest_is_judged_by_its_own_limit(cpu_s: float, shown: str, verdict: str) -> None:
+    (line,) = summarize([], [], [Rest("gimmal", 3, 60.0, cpu_s), Rest("redis", 3, 60.0, 0.0)])
+    cells = speed_cells(line)
+    assert cells[:3] == ["CPU of a node at rest", shown, "0.01 %"]
+    assert cells[5:7] == ["<= 3 % of a core", verdict]
+
+
 def test_systems_that_did_not_run_leave_gaps() -> None:
     (line,) = summarize(rounds_of("get-many", {"redis": [60_000], "floor": [400_000]}), [])
     cells = speed_cells(line)
@@ -108,15 +117,15 @@ def test_lines_come_in_the_order_of_the_rows_and_every_table_is_rectangular() ->
     rounds = [
         each
         for row in reversed(ROWS)
-        if row.name != "memory"
+        if row.name not in ("memory", "rest")
         for each in rounds_of(row.name, {system: [10, 20] for system in SYSTEMS})
     ]
-    lines = summarize(rounds, [Memory(system, 10, 0, 1_000, 1.0) for system in SYSTEMS])
+    lines = summarize(rounds, [Memory(system, 10, 0, 1_000, 1.0) for system in SYSTEMS], [Rest("gimmal", 3, 60, 1.8)])
     assert [line.row for line in lines] == list(ROWS)
     tables = [part.splitlines() for part in markdown_report(lines).split("\n\n") if part.startswith("|")]
     for table, columns in zip(tables, (SPEED_COLUMNS, CPU_COLUMNS), strict=True):
         assert {line.count("|") for line in table} == {len(columns) + 1}
-    assert [table.row_count for table in rich_tables(lines)] == [len(ROWS), len(ROWS) - 1]
+    assert [table.row_count for table in rich_tables(lines)] == [len(ROWS), len(ROWS) - 2]
 
 
 def test_rounds_must_have_run_side_by_side() -> None:
