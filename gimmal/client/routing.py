@@ -9,12 +9,13 @@ from gimmal.types import Operation
 
 
 class Link:
-    """The way to one node. Operations wait in `queue` until the socket takes them."""
+    """The way to one node, since `opened_at`. Operations wait in `queue` until the socket takes them."""
 
-    __slots__ = ("address", "deadline", "incarnation", "is_ready", "queue", "receipt")
+    __slots__ = ("address", "deadline", "incarnation", "is_ready", "opened_at", "queue", "receipt")
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, now: float) -> None:
         self.address = address
+        self.opened_at = now
         self.incarnation = 0
         self.is_ready = False
         self.queue: list[Operation] = []
@@ -32,11 +33,11 @@ class Routes:
     `links` is replaced, never changed, so that a shell sees by identity that it has sockets to open or close.
     """
 
-    def __init__(self, seeds: Iterable[str], network: str | None) -> None:
+    def __init__(self, seeds: Iterable[str], network: str | None, now: float) -> None:
         self._seeds = tuple(seeds)
         self._network = network
-        self._nowhere = Link(NOWHERE)
-        self.links: dict[str, Link] = {address: Link(address) for address in self._seeds}
+        self._nowhere = Link(NOWHERE, now)
+        self.links: dict[str, Link] = {address: Link(address, now) for address in self._seeds}
         self.by_partition: list[tuple[Link, int]] = []
         self._node_name_by_address: dict[str, str] = {}
         self._table: Table | None = None
@@ -68,7 +69,7 @@ class Routes:
             return f"its only copy is on node {holders[0]}, which was declared dead"
         return f"its copies are on nodes {', '.join(holders)}, which were declared dead"
 
-    def adopt(self, table: Table) -> list[Operation]:
+    def adopt(self, table: Table, now: float) -> list[Operation]:
         """Route by a new table; return the operations that were queued, to be routed again.
 
         Raises:
@@ -77,7 +78,7 @@ class Routes:
         if self._network is None or not self.by_partition:
             self._network = self._choose_network(table)
         self._table = table
-        links = {address: self.links.get(address) or Link(address) for address in self._seeds}
+        links = {address: self.links.get(address) or Link(address, now) for address in self._seeds}
         link_by_name: dict[str | None, Link] = {}
         self._node_name_by_address = {}
         for row in sorted(table.nodes, key=lambda row: row.status == ALIVE):  # the living have their addresses last
@@ -85,7 +86,7 @@ class Routes:
             if addresses is None or (row.status != ALIVE and addresses.client not in self.links):
                 continue
             address = addresses.client
-            link = links.get(address) or self.links.get(address) or Link(address)
+            link = links.get(address) or self.links.get(address) or Link(address, now)
             link.incarnation = row.incarnation
             links[address] = link_by_name[row.name] = link
             self._node_name_by_address[address] = row.name

@@ -62,6 +62,7 @@ _BACKOFF_FIRST_S: Final = 0.01
 _BACKOFF_MAX_S: Final = 1.0
 _RESEND_READ_AFTER_S: Final = 1.0
 _STUCK_AFTER_S: Final = 0.3
+_CONNECTS_WITHIN_S: Final = 1.0
 _NEVER: Final = float("inf")
 
 _ERRORS: Final[dict[int, type[GimmalError]]] = {
@@ -81,7 +82,7 @@ class Session:
         self.table: Table | None = None
         self.why_not_ready = ""  # what a node without a cluster said last, until there is a newer table
         self.counters: Counter[str] = Counter()
-        self._routes = Routes(seeds, network)
+        self._routes = Routes(seeds, network, now)
         self._dice = dice
         self._now = now
         self._call_by_number: dict[int, Call[Any]] = {}
@@ -102,9 +103,9 @@ class Session:
         return self._routes.links
 
     def is_reachable(self, node: NodeRow) -> bool:
-        """Say whether a node takes messages from this client now."""
+        """Say whether a node takes messages from this client, or has not had the time yet to show it."""
         return any(
-            link.is_ready
+            link.is_ready or self._now - link.opened_at < _CONNECTS_WITHIN_S
             for _, addresses in node.networks
             if (link := self._routes.links.get(addresses.client)) is not None
         )
@@ -309,7 +310,7 @@ class Session:
 
     def _adopt(self, table: Table) -> None:
         """Go over to a newer table; what is not in flight is routed anew."""
-        queued = self._routes.adopt(table)
+        queued = self._routes.adopt(table, self._now)
         self.table = table
         self.why_not_ready = ""
         self._needs_whole_table = False

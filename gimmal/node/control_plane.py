@@ -132,7 +132,7 @@ class ControlPlane:
         """Take note of what every message of this cluster says: that the cluster is there, and which table it has."""
         self.enrolment.on_heard_cluster(now)
         if message.table_version > self.tracking.version:
-            teller = self._address_of(message.sender) or self._leader_address(now)
+            teller = self._address_of(message.sender) or self.enrolment.contact.believed  # without a table, any will do
             self.tracking.on_heard(message.table_version, teller, now)
 
     def on_refused(self, address: str, now: float) -> None:

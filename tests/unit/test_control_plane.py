@@ -256,6 +256,20 @@ def test_a_newcomer_registers_and_fetches_the_table_from_who_answered() -> None:
     assert (facts["state"], facts["incarnation"], facts["table_version"]) == ("serving", 2, 2)
 
 
+def test_a_table_that_got_lost_is_fetched_again_though_no_address_is_known_by_name() -> None:
+    node = Node("d", seeds=("b:7701",), expect=0)
+    node.take(messages.Belonging(*messages.BLANK, "c:7701", ()), cluster=OTHER_CLUSTER)
+    (_, request) = node.wait(0.5)[-1]
+    assert isinstance(request, messages.MetaRequest)
+    answer = messages.MetaReply(*messages.BLANK, request.number, int(Outcome.DONE), 2, "", "c:7701")
+    node.take(answer, sender="c", table_version=2)
+    for _ in range(3):
+        sent = node.wait(5)  # whatever it fetches is lost
+        assert messages.FetchRows not in kinds(sent[10:])
+        node.take(messages.HeartbeatReply(*messages.BLANK, 1, "c:7701"), sender="c", table_version=2)
+        assert [to for to, message in node.wait(0.1) if isinstance(message, messages.FetchRows)] == ["c:7701"]
+
+
 def test_a_node_that_is_refused_keeps_trying_and_says_so() -> None:
     node = Node("d", seeds=("b:7701",), expect=0)
     node.take(messages.Belonging(*messages.BLANK, "c:7701", ()), cluster=OTHER_CLUSTER)

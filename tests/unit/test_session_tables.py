@@ -275,6 +275,22 @@ def test_an_error_says_who_has_what_nobody_leads(world: World, holders: tuple[st
     assert f"(partition {world.partition('key')}, led by nobody: {text})" in str(outcome.error())
 
 
+def test_a_node_is_unreachable_when_its_connection_has_failed_or_does_not_come(world: World) -> None:
+    def states() -> list[str]:
+        return [node.state for node in overview(end.session).nodes]
+
+    end = world.join(["h1:1"])
+    world.unplugged = {"h3:1"}
+    world.run(0.5)
+    assert states() == ["alive", "alive", "alive"]
+    world.run(1.0)
+    end.look()
+    world.run(0.1)
+    assert states() == ["alive", "alive", "unreachable"]
+    end.session.on_unready("h2:1")
+    assert states() == ["alive", "unreachable", "unreachable"]
+
+
 def test_the_overview_says_who_votes(world: World) -> None:
     table = replace(world.table, version=2, voters=("n1/1", "n3/another-disk"))
     end = world.connect()

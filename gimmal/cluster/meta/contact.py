@@ -60,6 +60,11 @@ class Contact:
         """Return the peer address of the node that said of late that it leads; empty if none did."""
         return self._leader if now - self._confirmed_at <= _LOST_AFTER_S else ""
 
+    @property
+    def believed(self) -> str:
+        """The peer address that this node would ask first, be it hearsay; empty if there is none."""
+        return self._leader
+
     def on_hearsay(self, address: str, now: float) -> None:
         """Be told by somebody who leads."""
         self._leader, self._heard_at = address, now
