@@ -1,7 +1,7 @@
 """How this node comes to belong to a cluster, and as whom.
 
     nobody's       Founding: it founds a cluster with others, or finds one that exists
-    a cluster's    it registers with the leader of the meta group (Contact), unless the founding has registered it
+    a cluster's    it registers with the leader of the meta group (Contact), also if it was named by the founding
     registered     it is incarnation n; heartbeats keep it so; newcomers are told where they are (Reception)
 
 It can go back: a cluster that never answered is left for another; a node whose name was given to another process
@@ -288,11 +288,11 @@ class Enrolment:
         return self._begin(origin, now)
 
     def _begin(self, origin: Snapshot, now: float) -> list[Fact]:
-        table = self._meta.begin(origin, now)
-        self._enter(table.cluster, now)
-        self.reception = Reception(table.cluster, origin)
-        self.contact.forget_requests()  # the founding has registered this node
-        return [Begun(table), *self.on_table(table, now)]
+        """Start as a founding member. It is somebody only when a leader says so: then most voters know of the cluster."""
+        self._table = self._meta.begin(origin, now)
+        self._enter(self._table.cluster, now)
+        self.reception = Reception(self.cluster, origin)
+        return [Begun(self._table)]
 
     def _on_answered(self, answer: Answered, now: float) -> list[Fact]:
         command, result = answer

@@ -4,7 +4,8 @@ A process with something on its disk may die at any time, as many at once as the
 good, and what it knew, until the meta group has taken its successor in. So such a process may die only if, by the
 state in which the group really is, the others can still elect a leader who holds everything that is known to be
 committed: among those whose vote is not lost there must be one with such a log, and among the voters of *its*
-configuration a majority whose logs are not ahead of it.
+configuration a majority whose logs are not ahead of it. A learner counts as a voter there: it may be made one at any
+moment, and a group that grows from one voter needs the second as soon as it has decided so.
 
 Before there is a group, the process may be among the voters that are being chosen: one founder may forget, in a group
 that will have three voters or more. And once there is a cluster, the nodes outside it must never be as many as a node
@@ -41,6 +42,10 @@ class Budget:
         """Say whether a machine may be taken away for ever, its disk included."""
         return not self._is_founded() or self._can_elect_without(host)
 
+    def may_come(self) -> bool:
+        """Say whether one more process from outside may come: together they must not be enough to found anew."""
+        return not self._is_founded() or self._keeps_few_outside(None)
+
     def died(self, host: Host) -> None:
         """Note the death of a process that has forgotten everything."""
         if not host.remembers and host.group == HOME and not self._is_founded() and not host.is_impostor:
@@ -53,27 +58,33 @@ class Budget:
         founders = max(other.settings.expect for other in self._world.hosts if other.group == HOME)
         return host.is_impostor or (founders >= 3 and not self._forgotten_founders)
 
-    def _keeps_few_outside(self, victim: Host) -> bool:
+    def _keeps_few_outside(self, victim: Host | None) -> bool:
+        """Say whether few enough are outside the cluster when one of them has forgotten it, or a stranger has come."""
         hosts = [host for host in self._world.hosts if host.group == HOME and not host.retired]
-        outside = sum(1 for host in hosts if host is victim or not host.identity.incarnation)
+        outside = sum(1 for host in hosts if host is victim or not host.identity.incarnation) + (victim is None)
         return all(outside < host.settings.expect for host in hosts if host.settings.expect)
 
     def _can_elect_without(self, victim: Host) -> bool:
         checks = self._world.checks
         history = checks.raft.history(checks.tables.cluster_by_group[HOME])
         left = [host for host in self._world.hosts if host.group == HOME and host is not victim and host.can_return]
-        return any(_can_lead(host, left, history) for host in left)
+        return any(_can_lead(host, left, victim, history) for host in left)
 
 
-def _can_lead(candidate: Host, left: list[Host], history: "GroupHistory") -> bool:
+def _can_lead(candidate: Host, left: list[Host], victim: Host, history: "GroupHistory") -> bool:
     if candidate.raft is None or candidate.voter not in candidate.voters:
         return False
     known = history.committed.get(history.committed_max)
     if known is not None and not _holds(candidate, history.committed_max, known.term):
         return False
     end = _log_end(candidate)
-    supporters = sum(1 for host in left if host.voter in candidate.voters and _log_end(host) <= end)
-    return 2 * supporters > len(candidate.voters)
+    electorates = [candidate.voters]
+    if victim.voter in candidate.learners:
+        electorates.append((*candidate.voters, victim.voter))
+    return all(
+        2 * sum(1 for host in left if host.voter in voters and _log_end(host) <= end) > len(voters)
+        for voters in electorates
+    )
 
 
 def _holds(host: Host, index: int, term: int) -> bool:

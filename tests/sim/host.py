@@ -77,6 +77,7 @@ class Host:
     table: Table | None = None
     voter: str = ""
     voters: tuple[str, ...] = ()
+    learners: tuple[str, ...] = ()
     raft: RaftState | None = None
     log: LogMemory = field(default_factory=LogMemory)
 
@@ -105,4 +106,4 @@ class Host:
     def forget(self) -> None:
         """Lose everything a process holds in memory, and what was seen of it."""
         self.identity, self.table, self.raft = NOBODY, None, None
-        self.voter, self.voters, self.log = "", (), LogMemory()
+        self.voter, self.voters, self.learners, self.log = "", (), (), LogMemory()

@@ -61,6 +61,9 @@ class NodeWatch:
     def voters(self) -> tuple[str, ...]:
         return self._control.meta.group.raft.configuration.voters
 
+    def learners(self) -> tuple[str, ...]:
+        return self._control.meta.group.raft.configuration.learners
+
     def ask(self, command: tuple[Any, ...], now: Instant) -> None:
         _, _, _, number, changes = command
         self._control.alter_in_sync(number, changes, now.seconds)

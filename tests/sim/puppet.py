@@ -55,6 +55,9 @@ class Puppet:
     def voters(self) -> tuple[str, ...]:
         return self.voting
 
+    def learners(self) -> tuple[str, ...]:
+        return ()
+
     def ask(self, command: tuple[Any, ...], now: Instant) -> None:
         raise AssertionError("a puppet asks for nothing")
 

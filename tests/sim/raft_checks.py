@@ -126,6 +126,7 @@ class RaftChecks:
             if host.voters:
                 self._counts["voter_changes_seen"] += 1
             host.voters = voters
+        host.learners = watch.learners()
         kept = self._read_log(host, watch, state, is_known=before is not None)
         was_leading = before is not None and before.is_leader and before.term == state.term
         if was_leading and state.is_leader and kept < before.last_index:  # type: ignore[union-attr]

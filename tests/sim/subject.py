@@ -86,6 +86,10 @@ class Watch(Protocol):
         """Who votes, by the newest configuration in the log, committed or not."""
         ...
 
+    def learners(self) -> tuple[str, ...]:
+        """Who gets the log and does not vote yet, by that configuration."""
+        ...
+
     def ask(self, command: tuple[Any, ...], now: Instant) -> None:
         """Let the process ask the meta group for a command, as its own replicas would."""
         ...

@@ -198,6 +198,9 @@ class ToyWatch:
     def voters(self) -> tuple[str, ...]:
         return (self._core.me.voter,)
 
+    def learners(self) -> tuple[str, ...]:
+        return ()
+
     def ask(self, command: tuple[Any, ...], now: Instant) -> None:
         self._core.ask(command)
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 
+_COMES_LATER_S = 1.0
+
+
 class Visits:
     """The visitors of one schedule."""
 
@@ -39,6 +42,9 @@ class Visits:
 
     def _impostor_comes(self) -> None:
         dice = self._world.dice
+        if not self._budget.may_come():
+            self._world.plan_in(_COMES_LATER_S, self._impostor_comes)
+            return
         victim = dice.choice([host for host in self._world.hosts if host.group == HOME])
         settings = Settings(
             name=victim.name,

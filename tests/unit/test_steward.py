@@ -205,7 +205,13 @@ def test_a_third_node_makes_three_voters_step_by_step() -> None:
     group = Group("ab", "a")
     assert group.steps() == ["a/1"]
     group.meta.register("c")
-    assert group.steps() == ["a/1+b/1", "a/1 b/1", "a/1 b/1+c/1", "a/1 b/1 c/1"]
+    assert group.steps() == ["a/1+b/1", "a/1+b/1 c/1", "a/1 b/1+c/1", "a/1 b/1 c/1"]
+
+
+def test_one_voter_waits_for_two_others_before_it_shares_its_vote() -> None:
+    group = Group("abc", "a")
+    group.lagging = {"c/1"}
+    assert group.steps() == ["a/1+b/1", "a/1+b/1 c/1"], "with two voters, the loss of either would be the end"
 
 
 def test_a_learner_votes_only_when_it_has_caught_up() -> None:

@@ -73,6 +73,8 @@ class Contact:
         """Learn for certain who leads: this node votes, and knows."""
         self.on_hearsay(address, now)
         self._confirmed_at = now
+        for request in self._request_by_number.values():
+            request.send_at = min(request.send_at, now)
 
     def silence(self, now: float) -> float:
         """Return for how long nobody has said who leads, in seconds."""

@@ -24,7 +24,7 @@ What it does not do: it moves no partition, and it does not look at the load of 
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -45,12 +45,14 @@ class StewardParameters:
     `fence_after_s`: silence after which a node is fenced; longer costs availability after a failure, shorter fences
     nodes that only stall. `doubt_after_s`: the same when two members suspect it. `steady_for_s`: how long a fenced
     node must be heard. `replace_after_s`: how long a fenced voter keeps its vote while another node could have it.
+    `answers_within_s`: how recently a voter must have answered to be counted on; Raft's heartbeats go twice into it.
     """
 
     fence_after_s: float = 2.0
     doubt_after_s: float = 1.0
     steady_for_s: float = 1.0
     replace_after_s: float = 5.0
+    answers_within_s: float = 0.4
 
 
 class Suspicions(Protocol):
@@ -172,15 +174,19 @@ class Steward:
         lost = [voter for voter in voters if self._is_lost(row_by_voter.get(voter), now)]
         if len(voters) > wanted and (lost or len(live) > wanted):
             return self._with_one_less(raft, lost or [self._dispensable(raft, live, row_by_voter)], now)
+        missing = wanted - (len(voters) - len(lost))
+        if missing <= 0:
+            return None
         ready = [learner for learner in learners if raft.match_index(learner) >= raft.commit_index]
-        is_short = len(live) < wanted and (lost or len(voters) < wanted)
-        if ready and is_short:
-            silent = [voter for voter in lost if not self._answers(raft, voter, now)]
-            step = Configuration((*voters, ready[0]), _without(learners, ready[0]))
-            is_safe = self._can_decide(raft, step.voters, now)
-            return self._with_one_less(raft, silent, now) or (step if is_safe else None)
-        candidate = self._candidate(live, row_by_voter) if is_short and not learners else None
-        return Configuration(voters, (candidate,)) if candidate is not None else None
+        candidate = self._candidate((*live, *learners), row_by_voter) if len(learners) < missing else None
+        if candidate is not None:
+            return Configuration(voters, (*learners, candidate))
+        if len(ready) < (2 if len(voters) == 1 else 1):  # from one voter to three: be two voters for a moment only
+            return None
+        silent = [voter for voter in lost if not self._answers(raft, voter, now)]
+        step = Configuration((*voters, ready[0]), _without(learners, ready[0]))
+        is_safe = self._can_decide(raft, step.voters, now)
+        return self._with_one_less(raft, silent, now) or (step if is_safe else None)
 
     def _with_one_less(self, raft: Raft, leaving: list[str], now: float) -> Configuration | None:
         for voter in leaving:
@@ -195,7 +201,7 @@ class Steward:
 
     def _answers(self, raft: Raft, voter: str, now: float) -> bool:
         """Say whether a voter has answered the leader, in its term and of late."""
-        is_heard = raft.match_index(voter) > 0 and raft.heard_at(voter) >= now - self._parameters.doubt_after_s
+        is_heard = raft.match_index(voter) > 0 and raft.heard_at(voter) >= now - self._parameters.answers_within_s
         return voter == raft.me or is_heard
 
     def _is_lost(self, row: NodeRow | None, now: float) -> bool:
@@ -210,9 +216,9 @@ class Steward:
         others = [voter for voter in live if voter != raft.me]
         return max(others, key=lambda voter: (zones[row_by_voter[voter].zone], voter))
 
-    def _candidate(self, live: list[str], row_by_voter: dict[str, NodeRow]) -> str | None:
-        zones = Counter(row_by_voter[voter].zone for voter in live)
-        names = {row_by_voter[voter].name for voter in live}
+    def _candidate(self, chosen: Sequence[str], row_by_voter: dict[str, NodeRow]) -> str | None:
+        zones = Counter(row_by_voter[voter].zone for voter in chosen)
+        names = {row_by_voter[voter].name for voter in chosen}
         others = [row for row in row_by_voter.values() if row.status == ALIVE and row.name not in names]
         key: Callable[[NodeRow], tuple[int, str]] = lambda row: (zones[row.zone], row.name)  # noqa: E731
         return min(others, key=key).voter if others else None
