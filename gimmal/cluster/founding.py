@@ -12,7 +12,8 @@ Rules that make it one cluster:
 - A promise binds until its founder releases it, is replaced by a new process, or has been silent for `_LOCK_LASTS_S`.
   It is repeated, and a founder that is reminded of a founding it has given up releases it again. Nobody promises
   itself to two founders, and a founder is promised to itself.
-- A founding happens only with the promises of all its nodes, made by the very processes it counted (by their uuid).
+- A founding happens only with the promises of all its nodes, made by the very processes it counted (by their uuid), and
+  within `_ATTEMPT_LASTS_S`: a founder that hung for longer begins anew, since nobody may remember it.
 - Of several founders, those who hear of one with a smaller name leave it to that one: they release what was promised to
   them for a founding that will now never be, and only then promise themselves.
 - A Genesis names the processes it is for. It counts for them unless they are bound by another promise meanwhile; who
@@ -27,9 +28,8 @@ started, and must be more than half of them: else two founders that cannot hear 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from gimmal.cluster.meta.commands import Registration, addresses_of, read_registration
-from gimmal.errors import RemoteProtocolError
-from gimmal.wire import limits
+from gimmal.cluster.meta.commands import Registration, addresses_of
+from gimmal.cluster.reception import introduced
 from gimmal.wire.peer_messages import BLANK, Belonging, Genesis, Hello, Lock, Locked, PeerMessage, Release
 
 if TYPE_CHECKING:
@@ -38,9 +38,11 @@ if TYPE_CHECKING:
 
 _HELLO_EVERY_S: Final = 0.3
 _FRESH_S: Final = 3.0
-_ATTEMPT_LASTS_S: Final = 3.0
+_FORGET_AFTER_S: Final = 15.0
+_NEWCOMERS_MAX: Final = 1_024
+_ATTEMPT_LASTS_S: Final = 2.0
 _LOCK_EVERY_S: Final = 0.3
-_LOCK_LASTS_S: Final = 15.0
+_LOCK_LASTS_S: Final = _FORGET_AFTER_S
 _LOOK_FOR_SEEDS_S: Final = 2.0
 _NEVER: Final = float("inf")
 
@@ -65,12 +67,19 @@ class ClusterFound(NamedTuple):
     peers: tuple[str, ...]
 
 
-Fact: TypeAlias = Ready | Born | ClusterFound
+class Conflict(NamedTuple):
+    """Two newcomers claim the same name or address, and cannot be in one cluster; `text` is for people."""
+
+    text: str
+
+
+Fact: TypeAlias = Ready | Born | ClusterFound | Conflict
 
 
 @dataclass(slots=True)
 class _Newcomer:
     registration: Registration
+    addresses: frozenset[tuple[str, str]]
     expect: int
     seen_at: float
 
@@ -106,8 +115,7 @@ class Founding:
         self._others: dict[str, _Newcomer] = {}
         self._promise: _Promise | None = None
         self._attempt: _Attempt | None = None
-        self._conflict = ""
-        self._conflict_at = -_NEVER
+        self._conflicts: dict[str, tuple[str, float]] = {}  # by name: what is wrong, and when that was seen last
         self._unanswered = dict.fromkeys(self._seeds)
         self._found_at = now + _LOOK_FOR_SEEDS_S
         self._hello_at = now
@@ -116,8 +124,9 @@ class Founding:
 
     def why(self) -> str:
         """Return what this node waits for, for people."""
-        if self._conflict and self._now - self._conflict_at < _FRESH_S:
-            return self._conflict
+        conflicts = [text for text, seen_at in self._conflicts.values() if self._now - seen_at < _FRESH_S]
+        if conflicts:
+            return conflicts[-1]
         if self._attempt is not None:
             missing = len(self._attempt.members) - 1 - len(self._attempt.locked)
             return f"waiting for the promise of {missing} more nodes"
@@ -141,7 +150,7 @@ class Founding:
         self._now = now
         if isinstance(message, Hello):
             if not message.cluster:  # else it is no newcomer, and looks for its own cluster
-                self._on_hello(message)
+                return self._on_hello(message)
         elif isinstance(message, Belonging):
             return self._on_belonging(message)
         elif isinstance(message, Lock):
@@ -154,41 +163,54 @@ class Founding:
             return [Born(message)]
         return []
 
-    def _on_hello(self, message: Hello) -> None:
-        try:
-            other = read_registration(message.profile)
-        except (ValueError, TypeError) as reason:
-            raise RemoteProtocolError(f"{message.sender} introduces itself as no node: {reason}") from None
+    def _on_hello(self, message: Hello) -> list[Fact]:
+        other = introduced(message)
         if other.uuid == self._me.uuid:
-            return  # one of our seeds is ourselves
+            return []  # one of our seeds is ourselves
         self._unanswered.pop(other.peer, None)
-        conflict = self._conflict_with(other)
+        addresses = addresses_of(other)
+        conflict = self._conflict_with(other, addresses)
         if not message.is_answer:
-            self._outbox.append((other.peer, self._hello(is_answer=True, trouble=conflict)))
-        if conflict or message.trouble:
-            self._conflict, self._conflict_at = conflict or message.trouble, self._now
+            self._outbox.append((other.peer, self._hello(is_answer=True, trouble=self._trouble_with(other.name))))
+        if message.trouble:
+            self._note_conflict(self._me.name, message.trouble)
         if conflict:
-            return
+            return [Conflict(conflict)]
         known = self._others.get(other.name)
         if known is not None and known.registration.uuid != other.uuid:
             self._on_replaced(known.registration)
-        if known is not None or len(self._others) < limits.NODES_MAX:
-            self._others[other.name] = _Newcomer(other, message.expect, self._now)
+        if known is not None or len(self._others) < _NEWCOMERS_MAX:
+            self._others[other.name] = _Newcomer(other, addresses, message.expect, self._now)
+        return [Conflict(message.trouble)] if message.trouble else []
 
-    def _conflict_with(self, other: Registration) -> str:
-        """Return why another newcomer cannot be counted: it claims what is somebody else's."""
-        everybody = [self._me, *(newcomer.registration for newcomer in self._fresh())]
-        for node in everybody:
+    def _conflict_with(self, other: Registration, addresses: frozenset[tuple[str, str]]) -> str:
+        """Return why another newcomer cannot be counted: it claims what is somebody else's. Both will be told."""
+        me = _Newcomer(self._me, addresses_of(self._me), self._expect, self._now)
+        for newcomer in (me, *self._fresh()):
+            node = newcomer.registration
             if node.uuid == other.uuid:
                 continue
-            who = "this node" if node is self._me else f"the node at {node.peer}"
+            text = ""
             if node.name == other.name:
-                return f"{who} and the one at {other.peer} are both called {node.name!r}: give one another name"
-            shared = sorted(addresses_of(node) & addresses_of(other))
-            if shared:
-                kind, address = shared[0]
-                return f"nodes {node.name!r} and {other.name!r} both have the {kind} address {address}"
+                who = "this node" if node is self._me else f"the node at {node.peer}"
+                text = f"{who} and the one at {other.peer} are both called {node.name!r}: give one another name"
+            elif not newcomer.addresses.isdisjoint(addresses):
+                kind, address = min(newcomer.addresses & addresses)
+                text = f"nodes {node.name!r} and {other.name!r} both have the {kind} address {address}"
+            if text:
+                self._note_conflict(node.name, text)
+                self._note_conflict(other.name, text)
+                return text
         return ""
+
+    def _note_conflict(self, name: str, text: str) -> None:
+        self._conflicts.pop(name, None)
+        if len(self._conflicts) < _NEWCOMERS_MAX:
+            self._conflicts[name] = text, self._now
+
+    def _trouble_with(self, name: str) -> str:
+        text, seen_at = self._conflicts.get(name, ("", 0.0))
+        return text if self._now - seen_at < _FRESH_S else ""
 
     def _on_replaced(self, gone: Registration) -> None:
         """Forget what a process had to do with that has made way for another of its name."""
@@ -201,8 +223,8 @@ class Founding:
         if not message.cluster:
             return []
         if self._promise is not None and not self._is_promised(message.cluster):
-            self._outbox.append((self._promise.founder.peer, Belonging(*BLANK, message.leader, message.peers)))
-            self._outbox[-1][1].cluster = message.cluster
+            news = Belonging(message.cluster, *BLANK[1:], message.leader, message.peers)
+            self._outbox.append((self._promise.founder.peer, news))
             return []
         self._give_up()
         peers = tuple(dict.fromkeys(address for address in (message.leader, *message.peers) if address))
@@ -212,6 +234,7 @@ class Founding:
         founder = self._others.get(message.sender)
         if founder is None:
             return
+        founder.seen_at = self._now
         if self._attempt is not None:
             if founder.registration.name > self._me.name:
                 return  # it will hear of us and yield
@@ -234,6 +257,8 @@ class Founding:
         return self._promise is not None and founding in self._promise.foundings
 
     def _on_locked(self, message: Locked) -> list[Fact]:
+        if self._attempt is not None and self._attempt.give_up_at <= self._now and not self._attempt.is_complete:
+            self._give_up()  # this process hung: what was promised to it may have been forgotten meanwhile
         attempt = self._attempt
         if attempt is None or message.founding != attempt.founding:
             sender = self._others.get(message.sender)
@@ -285,6 +310,9 @@ class Founding:
         return []
 
     def _say_hello(self) -> None:
+        self._others = {
+            name: newcomer for name, newcomer in self._others.items() if self._now - newcomer.seen_at <= _FORGET_AFTER_S
+        }
         addresses = [*self._seeds, *(newcomer.registration.peer for newcomer in self._others.values())]
         hello = self._hello(is_answer=False)
         self._outbox += [(address, hello) for address in dict.fromkeys(addresses)]

@@ -2,13 +2,15 @@
 
 Every message says in its header which version its sender has. Whoever hears of a newer one fetches what is new since
 its own from the one that told, once, after a short random wait; if no answer comes, from the next that tells. A voter
-needs no fetching: its own state machine makes the tables. Versions only rise.
+needs no fetching: its own state machine makes the tables. Versions only rise. Rows that nobody asked for are dropped,
+and nobody is answered more often than it could make use of.
 """
 
 from typing import TYPE_CHECKING, Final
 
 from gimmal.cluster.table import Table
 from gimmal.errors import RemoteProtocolError
+from gimmal.wire import limits
 from gimmal.wire.peer_messages import BLANK, FetchRows, PeerMessage, Rows
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 _JITTER_S: Final = 0.05
 _PATIENCE_S: Final = 0.4
+_ANSWER_EVERY_S: Final = 0.1
 _NEVER: Final = float("inf")
 
 
@@ -29,6 +32,8 @@ class Tracking:
         self._teller = ""
         self._fetch_at = _NEVER
         self._asked_at = -_NEVER
+        self._asked = ""
+        self._answered_at: dict[str, float] = {}
         self._has_to_fetch_all = False
         self._outbox: list[tuple[str, PeerMessage]] = []
 
@@ -54,13 +59,15 @@ class Tracking:
         self.table = table
         return True
 
-    def on_rows(self, message: Rows, cluster: bytes) -> bool:
-        """Take what was fetched for a cluster; True if there is a newer table now.
+    def on_rows(self, message: Rows, source: str, cluster: bytes) -> bool:
+        """Take what was fetched for a cluster from a peer address (empty: not known); True if there is a newer table.
 
         Raises:
             RemoteProtocolError: it fits no table that this node has; everything is fetched next time.
         """
-        self._asked_at = -_NEVER
+        if not self._asked or source not in ("", self._asked):
+            return False
+        self._asked, self._asked_at = "", -_NEVER
         if message.table is None:
             return False
         try:
@@ -73,10 +80,16 @@ class Tracking:
             raise RemoteProtocolError("a table of another cluster")
         return self.adopt(table)
 
-    def rows_for(self, version: int) -> Rows:
-        """Return the answer to a node that has a table of some version."""
+    def answer(self, asker: str, version: int, now: float) -> None:
+        """Answer the node at a peer address, which has a table of some version."""
+        if not asker or now - self._answered_at.get(asker, -_NEVER) < _ANSWER_EVERY_S:
+            return
+        if len(self._answered_at) >= limits.NODES_MAX:
+            self._answered_at.clear()
+        self._answered_at[asker] = now
         table = self.table
-        return Rows(*BLANK, table.to_wire(version) if table is not None and table.version > version else None)
+        tree = table.to_wire(version) if table is not None and table.version > version else None
+        self._outbox.append((asker, Rows(*BLANK, tree)))
 
     def next_deadline(self) -> float:
         """Return when to call `tick` next."""
@@ -88,7 +101,7 @@ class Tracking:
             return
         self._fetch_at = _NEVER
         if self._wanted > self.version:
-            self._asked_at = now
+            self._asked, self._asked_at = self._teller, now
             question = FetchRows(*BLANK, 0 if self._has_to_fetch_all else self.version)
             self._outbox.append((self._teller, question))
 

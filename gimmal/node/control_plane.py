@@ -138,9 +138,9 @@ class ControlPlane:
     def on_refused(self, address: str, now: float) -> None:
         """Learn that nobody listens at a peer address any more: the process that did is gone."""
         for row in self.table.nodes if self.table is not None else ():
-            if row.peer == address and row.name != self.enrolment.me.name and row.status != FENCED:
+            if row.peer == address and row.name != self.enrolment.me.name:
                 self.meta.on_gone(row, now)
-                if self.membership is not None:
+                if self.membership is not None and row.status != FENCED:
                     self._on_membership(self.membership.on_refused(row.name, now), now)
 
     def _all_handlers(self) -> dict[type[PeerMessage], tuple[_Handler, bool]]:
@@ -187,15 +187,16 @@ class ControlPlane:
                 self.membership = None
 
     def _on_fetch_rows(self, message: messages.FetchRows, now: float) -> None:
-        self._outbox.append((self._address_of(message.sender), self.tracking.rows_for(message.since)))
+        self.tracking.answer(self._address_of(message.sender), message.since, now)
 
     def _on_rows(self, message: messages.Rows, now: float) -> None:
-        if self.tracking.on_rows(message, self.cluster):
+        if self.tracking.on_rows(message, self._address_of(message.sender), self.cluster):
             self._on_table(now)
 
     def _on_table(self, now: float) -> None:
         """Go by a newer table."""
         assert self.table is not None
+        self._voters.clear()  # it is newer than what they said
         self._enrol(self.enrolment.on_table(self.table, now), now)
         self._tell_membership(now)
 
@@ -217,7 +218,7 @@ class ControlPlane:
         for fact in facts:
             self.chronicle.counters[type(fact).__name__] += 1
             if isinstance(fact, Superseded):
-                self._enrol(self.enrolment.on_superseded(fact.incarnation, now), now)
+                self.enrolment.ask_who_this_is(now)
             elif isinstance(fact, MemberDead):
                 self.chronicle.tell("info", f"node {fact.name} (incarnation {fact.incarnation}) is taken for dead")
 

@@ -64,6 +64,7 @@ class DataPlane:
     def __init__(self, name: str, memory_limits: MemoryLimits, dice: "Random", now: Instant) -> None:
         self.name = name
         self.incarnation = 0
+        self._life = 0  # whose copies these are
         self.table: Table | None = None
         self.counters: Counter[str] = Counter()
         self._memory_limits = memory_limits
@@ -93,9 +94,11 @@ class DataPlane:
 
     def adopt(self, table: Table | None, incarnation: int) -> None:
         """Serve by a newer table, as this incarnation (0: as nobody)."""
-        if incarnation != self.incarnation:
-            self.incarnation = incarnation
-            self._forget_everything()
+        if incarnation not in (0, self._life):  # 0 may be the same life again, once the meta group has said so
+            if self._life:
+                self._forget_everything()
+            self._life = incarnation
+        self.incarnation = incarnation
         self.table = table
         if table is None:
             return

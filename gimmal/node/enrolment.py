@@ -14,14 +14,14 @@ What changes is returned as facts; what others have to know (`cluster`, `incarna
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
-from gimmal.cluster.founding import Born, ClusterFound, Founding, Ready
+from gimmal.cluster.founding import Born, ClusterFound, Conflict, Founding, Ready
 from gimmal.cluster.founding import Fact as FoundingFact
 from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.commands import Outcome, Registration, read_registration
 from gimmal.cluster.meta.contact import Answered, Contact
-from gimmal.cluster.meta.group import genesis
+from gimmal.cluster.meta.group import genesis, read_genesis
 from gimmal.cluster.planner import founding_command, founding_configuration
-from gimmal.cluster.raft import Configuration, Snapshot
+from gimmal.cluster.raft import Snapshot
 from gimmal.cluster.reception import Reception
 from gimmal.cluster.table import FENCED, Table
 from gimmal.errors import RemoteProtocolError
@@ -167,11 +167,12 @@ class Enrolment:
         row = table.node(self.me.name)
         if row is not None and row.uuid == self.me.uuid:
             return self._be_registered(row.incarnation, now)
-        return self.on_superseded(row.incarnation, now) if row is not None else []
+        is_over = row is not None and 0 < self.incarnation < row.incarnation
+        return self._be_nobody(now) if is_over else []
 
-    def on_superseded(self, incarnation: int, now: float) -> list[Fact]:
-        """Hear of a life of this node's name; a later one than this is the end of this one."""
-        return self._be_nobody(now) if 0 < self.incarnation < incarnation else []
+    def ask_who_this_is(self, now: float) -> None:
+        """Ask the meta group, after a rumor that somebody else is registered under this name; it is the one to know."""
+        self._register(now)
 
     def _be_nobody(self, now: float) -> list[Fact]:
         """Stop being who this node was, and ask to be somebody again."""
@@ -182,6 +183,7 @@ class Enrolment:
         )
         self.incarnation = 0
         self.contact.stop_beating()
+        self.contact.forget_requests()
         self._register(now)
         return [Superseded()]
 
@@ -242,7 +244,7 @@ class Enrolment:
         self._register(now)
 
     def _register(self, now: float) -> None:
-        self.contact.request((commands.REGISTER, tuple(self.me)), now)
+        self.contact.request((commands.REGISTER, tuple(self.me)), now, persists=True)
 
     def _leave_if_unanswered(self, now: float) -> None:
         """Look for a cluster anew when the one that was found is not there any more, and never took this node in."""
@@ -257,6 +259,8 @@ class Enrolment:
                 facts += self._found(fact, now)
             elif isinstance(fact, Born):
                 facts += self._be_born(fact.genesis, now)
+            elif isinstance(fact, Conflict):
+                self._chronicle.tell_rarely("error", "conflict", f"{self.me.name} cannot found: {fact.text}", now)
             elif isinstance(fact, ClusterFound):
                 self._known_peers = fact.peers
                 self._chronicle.tell("info", f"node {self.me.name} joins cluster {fact.cluster.hex()}")
@@ -279,16 +283,16 @@ class Enrolment:
         return facts
 
     def _be_born(self, message: messages.Genesis, now: float) -> list[Fact]:
-        origin = Snapshot(1, 1, Configuration(*message.configuration), message.state)
+        origin = read_genesis(message.configuration, message.state)
         table = self._meta.check_origin(origin)
         row = table.node(self.me.name)
-        if table.cluster != message.founding or row is None or row.uuid != self.me.uuid:
+        if table.cluster != message.founding or row is None or row.voter != self.me.voter:
             raise RemoteProtocolError(f"a founding that does not name this node, {self.me.name}")
         self._chronicle.tell("info", f"node {self.me.name} is a founding member of cluster {table.cluster.hex()}")
         return self._begin(origin, now)
 
     def _begin(self, origin: Snapshot, now: float) -> list[Fact]:
-        """Start as a founding member. It is somebody only when a leader says so: then most voters know of the cluster."""
+        """Start as a founding member; it is somebody only when a leader says so, which most voters have chosen."""
         self._table = self._meta.begin(origin, now)
         self._enter(self._table.cluster, now)
         self.reception = Reception(self.cluster, origin)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.commands import Outcome, Result
-from gimmal.cluster.meta.group import Decided, Deposed, Elected, Fact, MetaGroup, check_state
+from gimmal.cluster.meta.group import GENESIS_INDEX, Decided, Deposed, Elected, Fact, MetaGroup
 from gimmal.cluster.meta.state import MetaState
 from gimmal.cluster.meta.steward import Steward, StewardParameters, Suspicions
 from gimmal.cluster.raft import (
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from gimmal.node.settings import NodeSettings
 
-_ORIGIN_INDEX: Final = 1
 _NEVER: Final = float("inf")
+_NO_CLUSTER: Final = bytes(16)
+"""What a journal has in place of a cluster's id before there is a cluster."""
 
 
 class MetaShare:
@@ -40,7 +41,8 @@ class MetaShare:
 
     def __init__(self, settings: "NodeSettings", journal: bytes, dice: "Random", now: float) -> None:
         found = read_journal(journal)
-        self.cluster = found.identity.cluster if found.identity is not None else b""
+        self._saved_cluster = found.identity.cluster if found.identity is not None else None
+        self.cluster = self._saved_cluster if self._saved_cluster not in (None, _NO_CLUSTER) else b""
         self.voter = found.identity.voter if found.identity is not None else f"{settings.name}/{settings.uuid.hex()}"
         self.group = MetaGroup(self.voter, found.stored, RaftParameters(), dice, now)
         self.steward = Steward(StewardParameters())
@@ -48,8 +50,7 @@ class MetaShare:
         self._peer = settings.peer
         self._is_durable = settings.is_durable
         self._dice = dice
-        self._has_identity = bool(self.cluster)
-        self._has_to_rewrite = False
+        self._is_reborn = False
         self._stands = False
         self._proposed: dict[tuple[Any, ...], None] = {}  # verdicts of the steward's that are under way
         self._outbox: list[tuple[str, PeerMessage]] = []
@@ -87,11 +88,10 @@ class MetaShare:
     def origin(self) -> Snapshot | None:
         """The snapshot that the cluster began with, if this node still has it."""
         snapshot = self.group.raft.log.snapshot
-        return snapshot if snapshot.index == _ORIGIN_INDEX else None
+        return snapshot if snapshot.index == GENESIS_INDEX else None
 
     def check_origin(self, origin: Snapshot) -> Table:
         """Return the table that a cluster begins with; raises RemoteProtocolError if there is none."""
-        check_state(origin.state)
         table = MetaState.from_wire(origin.state).table
         if table is None:
             raise RemoteProtocolError("a founding without a table")
@@ -106,7 +106,7 @@ class MetaShare:
             vote = raft.vote if raft.term >= origin.term else None
             stored = Stored(max(raft.term, origin.term), vote, origin, ())
             self.group = MetaGroup(self.voter, stored, RaftParameters(), self._dice, now)
-            self._has_to_rewrite = True
+            self._is_reborn = True
         return table
 
     def stand(self) -> None:
@@ -116,7 +116,6 @@ class MetaShare:
     def on_bound(self, cluster: bytes) -> None:
         """Belong to a cluster for good: the journal has to say so, also that of a node without a vote."""
         self.cluster = cluster
-        self._has_to_rewrite = self._has_to_rewrite or not self._has_identity
 
     # -- in ---------------------------------------------------------------------------------------------------------
 
@@ -129,7 +128,9 @@ class MetaShare:
 
     def on_heartbeat(self, message: Heartbeat, address: str, leader: str, now: float) -> None:
         """Hear a node, and say who leads."""
-        if self.is_leader:
+        table = self.group.table
+        row = table.node(message.sender) if table is not None else None
+        if self.is_leader and row is not None and row.incarnation == message.source:
             self.steward.on_heartbeat(message.sender, message.source, now)
         if address:
             reply = HeartbeatReply(*BLANK, message.number, leader)
@@ -180,25 +181,25 @@ class MetaShare:
     # -- out --------------------------------------------------------------------------------------------------------
 
     def unsaved(self) -> Save | None:
-        """Return what must be in the journal before anything is sent that answers for it."""
+        """Return what must be in the journal before anything is sent that answers for it.
+
+        A node without a cluster saves under which identity it would vote: a founding may count on it.
+        """
         raft = self.group.raft
         unsaved = raft.unsaved()
-        if unsaved is None and not self._has_to_rewrite:
+        identity = Identity(self.cluster or _NO_CLUSTER, self.voter)
+        has_to_rewrite = self._is_reborn or identity.cluster != self._saved_cluster
+        if unsaved is None and not has_to_rewrite:
             return None
         if not self._is_durable:
             return Save(b"", replaces=False)
-        identity = Identity(self.cluster, self.voter)
-        if self._has_to_rewrite or unsaved is None:
-            snapshot = raft.log.snapshot
-            return rewritten(
-                identity, Stored(raft.term, raft.vote, snapshot, raft.log.entries_from(snapshot.index + 1))
-            )
+        if has_to_rewrite or unsaved is None:
+            return rewritten(identity, raft.stored)
         return save_of(identity, unsaved)
 
     def on_saved(self, now: float) -> list[Fact]:
         """Go on after the journal has what `unsaved` returned."""
-        self._has_identity = True
-        self._has_to_rewrite = False
+        self._saved_cluster, self._is_reborn = self.cluster or _NO_CLUSTER, False
         return self._follow(self.group.on_saved(now), now)
 
     def drain(self) -> list[tuple[str, PeerMessage]]:

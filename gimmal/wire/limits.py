@@ -68,5 +68,5 @@ NAME_BYTES_MAX: Final = 256
 VOTERS_MAX: Final = 64
 """Voters and learners of the meta group; it is meant to have at most 5 and 1."""
 
-NETWORKS_MAX: Final = 16
+NETWORKS_MAX: Final = 4
 """Named address sets of one node."""

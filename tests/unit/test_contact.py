@@ -51,7 +51,7 @@ def test_it_is_silent_until_there_is_something_to_say(asking: Asking) -> None:
 
 
 def test_a_request_is_repeated_until_it_is_answered(asking: Asking) -> None:
-    asking.contact.request(REGISTER, asking.now)
+    asking.contact.request(REGISTER, asking.now, persists=True)
     sent = asking.wait(10)
     assert len(sent) > 20
     assert {address for address, _ in sent} == {*ADDRESSES}
@@ -64,13 +64,13 @@ def test_a_request_is_repeated_until_it_is_answered(asking: Asking) -> None:
 
 
 def test_the_same_request_is_asked_for_once(asking: Asking) -> None:
-    asking.contact.request(REGISTER, asking.now)
-    asking.contact.request(REGISTER, asking.now)
+    asking.contact.request(REGISTER, asking.now, persists=True)
+    asking.contact.request(REGISTER, asking.now, persists=True)
     assert len(asking.wait(0.1)) == 1
 
 
 def test_it_follows_who_is_named(asking: Asking) -> None:
-    asking.contact.request(REGISTER, asking.now)
+    asking.contact.request(REGISTER, asking.now, persists=True)
     ((_, question),) = asking.wait(0.01)
     asking.reply(question, "b:1", Outcome.NOT_LEADER, "z:1")
     sent = asking.wait(0.5)
@@ -78,7 +78,7 @@ def test_it_follows_who_is_named(asking: Asking) -> None:
 
 
 def test_nodes_that_name_each_other_do_not_keep_it_busy(asking: Asking) -> None:
-    asking.contact.request(REGISTER, asking.now)
+    asking.contact.request(REGISTER, asking.now, persists=True)
     sent = asking.wait(0.01)
     end = asking.now + 10
     while asking.now < end and sent:
@@ -90,14 +90,14 @@ def test_nodes_that_name_each_other_do_not_keep_it_busy(asking: Asking) -> None:
 
 def test_who_does_not_answer_is_given_up(asking: Asking) -> None:
     asking.contact.on_leader("z:1", asking.now)
-    asking.contact.request(REGISTER, asking.now)
+    asking.contact.request(REGISTER, asking.now, persists=True)
     sent = asking.wait(4)
     assert sent[0][0] == "z:1"
     assert {address for address, _ in sent[-5:]} <= {*ADDRESSES}
 
 
 def test_a_refused_registration_is_asked_for_again_more_slowly(asking: Asking) -> None:
-    asking.contact.request(REGISTER, asking.now)
+    asking.contact.request(REGISTER, asking.now, persists=True)
     ((_, question),) = asking.wait(0.01)
     asking.reply(question, "b:1", Outcome.REFUSED, "b:1")
     assert asking.answers[0].result.outcome == Outcome.REFUSED
@@ -105,9 +105,17 @@ def test_a_refused_registration_is_asked_for_again_more_slowly(asking: Asking) -
     assert len(asking.wait(0.7)) >= 1
 
 
+def test_what_does_not_persist_ends_with_its_refusal(asking: Asking) -> None:
+    asking.contact.request((commands.ALTER_ISR, "a", 1, 1, ()), asking.now)
+    ((_, question),) = asking.wait(0.01)
+    asking.reply(question, "b:1", Outcome.REFUSED, "b:1")
+    assert len(asking.answers) == 1
+    assert asking.wait(10) == []
+
+
 @pytest.mark.parametrize("number", [3, 77])
 def test_an_answer_nobody_understands_is_no_success(asking: Asking, number: int) -> None:
-    asking.contact.request(REGISTER, asking.now)
+    asking.contact.request(REGISTER, asking.now, persists=True)
     ((_, question),) = asking.wait(0.01)
     assert isinstance(question, MetaRequest)
     message = MetaReply(*BLANK, question.number, number, 0, "", "b:1")
@@ -117,11 +125,11 @@ def test_an_answer_nobody_understands_is_no_success(asking: Asking, number: int)
 
 
 def test_an_answer_to_another_life_is_not_taken(asking: Asking) -> None:
-    asking.contact.request(REGISTER, asking.now)
+    asking.contact.request(REGISTER, asking.now, persists=True)
     ((_, question),) = asking.wait(0.01)
     assert isinstance(question, MetaRequest)
     other = Contact(lambda: ADDRESSES, random.Random(8), asking.now)
-    other.request(REGISTER, asking.now)
+    other.request(REGISTER, asking.now, persists=True)
     message = MetaReply(*BLANK, question.number, 0, 1, "", "b:1")
     assert other.receive(message, "b:1", asking.now) == []
 

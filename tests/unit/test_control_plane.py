@@ -7,7 +7,7 @@ import pytest
 
 from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.commands import Outcome
-from gimmal.cluster.table import Addresses
+from gimmal.cluster.table import Addresses, Table
 from gimmal.node.core import NodeCore
 from gimmal.node.settings import NodeSettings
 from gimmal.types import Instant
@@ -75,6 +75,13 @@ class Node:
         self.core.receive_from_node(message, self.instant)
         return self.turn()
 
+    def learn(self, table: Table | None) -> None:
+        """Hear of a table from b, fetch it, and get it."""
+        assert table is not None
+        self.take(messages.HeartbeatReply(*messages.BLANK, 1, "b:7701"), table_version=table.version)
+        self.wait(0.2)
+        self.take(messages.Rows(*messages.BLANK, table.to_wire()), table_version=table.version)
+
     def facts(self) -> dict[str, Any]:
         self.core.receive(b"monitor", FetchStatus(b"", 0, 0, 0), self.instant)
         ((_, status),) = self.core.drain()
@@ -111,7 +118,7 @@ def joined() -> Node:
     meta = Meta()
     meta.register("d")
     node.take(messages.Belonging(*messages.BLANK, "b:7701", ()), cluster=meta.table.cluster)
-    node.take(messages.Rows(*messages.BLANK, meta.table.to_wire()))
+    node.learn(meta.table)
     assert node.facts()["state"] == "serving"
     return node
 
@@ -227,6 +234,8 @@ def test_every_message_is_stamped() -> None:
 def test_bad_content_is_counted_and_told_of_once_a_minute() -> None:
     node = joined()
     for tree in ((), (1,), ("x",) * 6, (node.core.control.cluster, 9, 7, (), (), ())):
+        node.take(messages.Heartbeat(*messages.BLANK, 1), table_version=99)
+        node.wait(0.5)
         node.take(messages.Rows(*messages.BLANK, tree))
     assert node.facts()["protocol_errors"] == 4
     assert len([line for line in node.log if line.startswith("node b: ")]) == 1
@@ -251,7 +260,7 @@ def test_a_newcomer_registers_and_fetches_the_table_from_who_answered() -> None:
         table_version=2,
     )
     assert [to for to, message in node.wait(0.1) if isinstance(message, messages.FetchRows)] == ["c:7701"]
-    node.take(messages.Rows(*messages.BLANK, meta.state.table.to_wire()))  # type: ignore[union-attr] # there is one
+    node.take(messages.Rows(*messages.BLANK, meta.table.to_wire()), sender="c")
     facts = node.facts()
     assert (facts["state"], facts["incarnation"], facts["table_version"]) == ("serving", 2, 2)
 
@@ -297,7 +306,7 @@ def test_a_member_that_is_restarted_with_its_journal_never_leaves() -> None:
     meta = Meta()
     meta.register("d")
     node.take(messages.Belonging(*messages.BLANK, "b:7701", ()), cluster=meta.table.cluster)
-    node.take(messages.Rows(*messages.BLANK, meta.table.to_wire()))
+    node.learn(meta.table)
     again = Node("d", life=2, journal=node.journal, seeds=("b:7701",), expect=1, is_durable=True)
     again.wait(600)
     facts = again.facts()
@@ -337,7 +346,7 @@ def test_a_node_whose_name_was_given_away_is_nobody_and_asks_again() -> None:
     meta.register("d")
     meta.fence("d")
     meta.register("d", life=2)
-    node.take(messages.Rows(*messages.BLANK, meta.table.to_wire()))
+    node.learn(meta.table)
     facts = node.facts()
     assert (facts["state"], facts["incarnation"], facts["partitions_led"]) == ("joining", 0, 0)
     assert any("no longer incarnation 2" in line for line in node.log)
@@ -354,7 +363,7 @@ def test_a_fenced_node_says_so_and_goes_on_with_its_heartbeats() -> None:
     meta = Meta()
     meta.register("d")
     meta.fence("d")
-    node.take(messages.Rows(*messages.BLANK, meta.table.to_wire()))
+    node.learn(meta.table)
     assert (node.facts()["state"], node.facts()["incarnation"]) == ("fenced", 2)
     assert refusals(node) == [(7, Refusal.MOVED, "d was declared dead and is about to be taken back")]
     ((_, refusal, _),) = refusals(node, OTHER_CLUSTER)

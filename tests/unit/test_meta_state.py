@@ -159,6 +159,17 @@ def test_unfencing_gives_nothing_back_that_others_lead() -> None:
     assert meta.unfence("a").outcome == Outcome.REFUSED
 
 
+def test_nobody_comes_back_to_an_address_that_is_taken_by_now() -> None:
+    meta = Meta()
+    meta.fence("b")
+    assert meta.register("d", peer="b:7701").outcome == Outcome.DONE
+    refused = meta.unfence("b")
+    assert refused.outcome == Outcome.REFUSED
+    assert "node 'd' already has the peer address b:7701" in refused.text
+    meta.fence("d")
+    assert meta.unfence("b").outcome == Outcome.DONE
+
+
 # -- in-sync sets --------------------------------------------------------------------------
 
 
@@ -210,8 +221,10 @@ def test_who_joins_must_be_the_present_life_and_not_fenced() -> None:
 def test_request_numbers_rise() -> None:
     meta = Meta()
     assert meta.alter(0, "ab", number=5).value == 1
-    assert meta.alter(0, "abc", number=5).outcome == Outcome.REFUSED
+    version = meta.table.version
+    assert meta.alter(0, "abc", number=5) == (Outcome.DONE, 0, ""), "the last one again: its answer was lost"
     assert meta.alter(0, "abc", number=4).outcome == Outcome.REFUSED
+    assert meta.table.version == version
     assert meta.alter(0, "abc", number=6).value == 1
 
 
@@ -305,6 +318,26 @@ def test_a_snapshot_is_the_whole_state() -> None:
     ):
         assert copy.apply(50, command) == meta.state.apply(50, command)
         assert copy.to_wire() == meta.state.to_wire()
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (1, "3"),
+        (2, "later"),
+        (2, 5),
+        (3, ("a/1", 5)),
+        (3, None),
+        (4, (("a", 1),)),
+        (4, (("a", "1", 1),)),
+        (4, ((5, 1, 1),)),
+    ],
+)
+def test_a_damaged_snapshot_is_none(place: int, value: Any) -> None:
+    tree = list(Meta().state.to_wire())
+    tree[place] = value
+    with pytest.raises((ValueError, TypeError)):
+        MetaState.from_wire(tuple(tree))
 
 
 def test_who_votes_is_part_of_the_table() -> None:

@@ -104,6 +104,17 @@ def test_who_does_not_listen_any_more_is_fenced_at_once() -> None:
     assert watch.look() == ["fence b"]
 
 
+def test_who_is_heard_but_refuses_connections_stays_out() -> None:
+    watch = Watch()
+    watch.wait(5, hearing="bc")
+    found = []
+    for _ in range(20):
+        watch.steward.on_gone("b", watch.meta.incarnation("b"), watch.now)
+        found += watch.look() + watch.wait(0.5, hearing="bc")
+    assert found == ["fence b"]
+    assert watch.wait(5, hearing="bc") == ["unfence b"], "the way is free again"
+
+
 def test_a_life_that_is_over_does_not_count_against_the_next() -> None:
     watch = Watch()
     watch.wait(5, hearing="bc")
@@ -241,7 +252,8 @@ def test_a_fenced_voter_is_replaced_after_a_while() -> None:
 def test_a_fenced_voter_stays_when_nobody_could_replace_it() -> None:
     group = Group("abc", "abc")
     group.meta.fence("c")
-    assert group.steps(0.0) == group.steps(1_000.0) == ["a/1 b/1 c/1"]
+    assert group.steps(0.0) == group.steps(100.0) == ["a/1 b/1 c/1"]
+    assert group.steps(PARAMETERS.forget_after_s)[-1] == "a/1", "of two nodes, one votes"
 
 
 def test_a_voter_without_its_disk_is_another_voter() -> None:
@@ -277,6 +289,23 @@ def test_a_voter_that_has_not_answered_in_this_term_does_not_count_as_answering(
     group.meta.register("b", life=2)
     group.lagging |= {"b/2"}
     assert group.steps(0.0) == ["a/1 b/1 c/1+b/2"]
+
+
+def test_a_learner_that_never_catches_up_makes_way_for_another() -> None:
+    group = Group("abcd", "ab")
+    group.lagging = {"c/1"}
+    assert group.steps(0.0) == ["a/1 b/1+c/1"]
+    patience = PARAMETERS.learns_within_s
+    assert group.steps(patience - 0.1) == ["a/1 b/1+c/1"]
+    assert group.steps(patience) == ["a/1 b/1", "a/1 b/1+d/1", "a/1 b/1 d/1"]
+
+
+def test_names_that_are_long_gone_do_not_count() -> None:
+    group = Group("abc", "a")
+    group.meta.fence("c")
+    group.lagging = {"b/1"}
+    assert group.step(0.0) == "a/1+b/1", "three nodes want three voters"
+    assert group.steps(PARAMETERS.forget_after_s)[-1] == "a/1"
 
 
 def test_a_learner_that_dies_is_dropped() -> None:

@@ -1,6 +1,7 @@
 """How a node gets a newer table: once, from who told of it, and never an older one."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,14 @@ def tracking_with(table: object = OLD) -> Tracking:
     if table is not None:
         tracking.adopt(OLD)
     return tracking
+
+
+def take(tracking: Tracking, tree: Any, source: str = "b:1", cluster: bytes = CLUSTER) -> bool:
+    """Ask b for rows, and give it an answer."""
+    tracking.on_heard(99, "b:1", 5.0)
+    tracking.tick(9.0)
+    tracking.drain()
+    return tracking.on_rows(Rows(*BLANK, tree), source, cluster)
 
 
 def fetched(tracking: Tracking, now: float) -> list[tuple[str, int]]:
@@ -67,10 +76,10 @@ def test_news_that_came_another_way_is_not_fetched() -> None:
 
 def test_what_is_new_makes_the_newer_table() -> None:
     tracking = tracking_with()
-    assert tracking.on_rows(Rows(*BLANK, NEWEST.to_wire(OLD.version)), CLUSTER)
+    assert take(tracking, NEWEST.to_wire(OLD.version))
     assert tracking.table == NEWEST
-    assert not tracking.on_rows(Rows(*BLANK, NEW.to_wire()), CLUSTER), "an older one comes too late"
-    assert not tracking.on_rows(Rows(*BLANK, None), CLUSTER)
+    assert not take(tracking, NEW.to_wire()), "an older one comes too late"
+    assert not take(tracking, None)
     assert not tracking.adopt(OLD)
     assert tracking.table == NEWEST
 
@@ -78,24 +87,48 @@ def test_what_is_new_makes_the_newer_table() -> None:
 def test_who_has_none_takes_the_whole_table_of_its_own_cluster_only() -> None:
     tracking = tracking_with(None)
     with pytest.raises(RemoteProtocolError):
-        tracking.on_rows(Rows(*BLANK, NEW.to_wire()), bytes(16))
+        take(tracking, NEW.to_wire(), cluster=bytes(16))
     assert tracking.table is None
-    assert tracking.on_rows(Rows(*BLANK, NEW.to_wire()), CLUSTER)
+    assert take(tracking, NEW.to_wire())
 
 
 def test_what_does_not_fit_makes_it_fetch_everything() -> None:
     tracking = tracking_with()
     with pytest.raises(RemoteProtocolError):
-        tracking.on_rows(Rows(*BLANK, NEWEST.to_wire(NEW.version)), CLUSTER)
+        take(tracking, NEWEST.to_wire(NEW.version))
     tracking.on_heard(NEWEST.version, "b:1", 10.0)
     assert fetched(tracking, 10.1) == [("b:1", 0)]
-    assert tracking.on_rows(Rows(*BLANK, NEWEST.to_wire()), CLUSTER)
+    assert take(tracking, NEWEST.to_wire())
     assert tracking.table == NEWEST
+
+
+@pytest.mark.parametrize("source", ["b:1", ""])
+def test_rows_that_nobody_asked_for_are_dropped(source: str) -> None:
+    tracking = tracking_with()
+    assert not tracking.on_rows(Rows(*BLANK, NEWEST.to_wire()), source, CLUSTER)
+    assert not take(tracking, NEWEST.to_wire(), source="z:1"), "somebody else was asked"
+    assert tracking.table == OLD
+    assert take(tracking, NEWEST.to_wire(), source), "an address may be unknown before there is a table"
+    assert not tracking.on_rows(Rows(*BLANK, NEWEST.to_wire()), source, CLUSTER), "one answer to one question"
+
+
+def answers(tracking: Tracking, version: int, now: float, asker: str = "a:1") -> list[Any]:
+    tracking.answer(asker, version, now)
+    return [message.table for _, message in tracking.drain() if isinstance(message, Rows)]
 
 
 def test_it_answers_with_what_is_new_to_the_asker() -> None:
     tracking = tracking_with(None)
-    assert tracking.rows_for(0).table is None
+    assert answers(tracking, 0, 1.0) == [None]
     tracking.adopt(NEWEST)
-    assert tracking.rows_for(NEWEST.version).table is None
-    assert OLD.updated(tracking.rows_for(OLD.version).table) == NEWEST
+    assert answers(tracking, NEWEST.version, 2.0) == [None]
+    (tree,) = answers(tracking, OLD.version, 3.0)
+    assert OLD.updated(tree) == NEWEST
+
+
+def test_it_answers_nobody_more_often_than_makes_sense() -> None:
+    tracking = tracking_with()
+    found = [answers(tracking, 0, 1.0 + number / 1000) for number in range(1000)]
+    assert 8 <= len([answer for answer in found if answer]) <= 11
+    assert answers(tracking, 0, 2.0, "other:1"), "others are answered meanwhile"
+    assert answers(tracking, 0, 3.0, "") == [], "nobody knows where that is"

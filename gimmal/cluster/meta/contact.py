@@ -4,7 +4,8 @@ Any node can be asked who leads: it answers with the leader's peer address if it
 believes to lead, follows what it is told, and after an answer that does not help or none at all it asks somebody else,
 at random among the addresses it was given. What it tells others it has from the leader itself, and of late: else nodes
 without a vote could keep a rumor of a dead leader alive among themselves. A request is repeated until it is answered
-for good; every command of the meta group can safely be asked for twice.
+for good; every command of the meta group can safely be asked for twice. A refused one is given up, unless it was to
+persist: what hinders a registration may go away.
 
 Answers are matched by number. Numbers start at a random place, so that an answer to an earlier life of this node is
 not taken for one to this.
@@ -30,7 +31,7 @@ _UNDECIDED: Final = (Outcome.NOT_LEADER, Outcome.UNDECIDED)
 
 
 class Answered(NamedTuple):
-    """A request has its answer. One that was not done is asked for again all the same: what hinders it may go away."""
+    """A request has its answer, if not for good: one that persists is asked for again until it is done."""
 
     command: tuple[Any, ...]
     result: Result
@@ -40,6 +41,7 @@ class Answered(NamedTuple):
 class _Request:
     command: tuple[Any, ...]
     send_at: float
+    persists: bool
 
 
 class Contact:
@@ -88,10 +90,10 @@ class Contact:
         """Send none: this node is nobody at the moment."""
         self._beat_at = _NEVER
 
-    def request(self, command: tuple[Any, ...], now: float) -> None:
-        """Ask for a command until it is answered; the same command is not asked for twice at once."""
+    def request(self, command: tuple[Any, ...], now: float, *, persists: bool = False) -> None:
+        """Ask for a command until it is answered, or done if it `persists`; the same is not asked for twice at once."""
         if all(request.command != command for request in self._request_by_number.values()):
-            self._request_by_number[self._number()] = _Request(command, now)
+            self._request_by_number[self._number()] = _Request(command, now, persists)
 
     def next_deadline(self) -> float:
         """Return when to call `tick` next."""
@@ -135,7 +137,7 @@ class Contact:
                 request.send_at = now + _FOLLOW_AFTER_S
             return []
         answer = Answered(request.command, Result(_outcome(message.outcome), message.value, message.text))
-        if message.outcome == Outcome.DONE:
+        if message.outcome == Outcome.DONE or not request.persists:
             del self._request_by_number[message.number]
         else:
             request.send_at = now + self._dice.uniform(_REFUSED_PAUSE_S / 2, _REFUSED_PAUSE_S)

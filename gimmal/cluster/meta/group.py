@@ -25,6 +25,7 @@ from gimmal.cluster.raft import (
     Snapshot,
     SteppedDown,
     Stored,
+    read_configuration,
 )
 from gimmal.cluster.raft import Fact as RaftFact
 from gimmal.cluster.table import Table
@@ -86,6 +87,19 @@ def genesis(configuration: Configuration, founding: tuple[Any, ...]) -> Snapshot
     if not is_founded:
         raise ValueError("this command founds no cluster")
     return Snapshot(GENESIS_INDEX, GENESIS_TERM, configuration, state.to_wire())
+
+
+def read_genesis(configuration: Any, state: Any) -> Snapshot:
+    """Return the origin that a Genesis brings.
+
+    Raises:
+        RemoteProtocolError: it brings none.
+    """
+    check_state(state)
+    try:
+        return Snapshot(GENESIS_INDEX, GENESIS_TERM, read_configuration(configuration), state)
+    except (ValueError, TypeError) as reason:
+        raise RemoteProtocolError(f"malformed voters of a new cluster: {reason}") from None
 
 
 class MetaGroup:

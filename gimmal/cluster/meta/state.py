@@ -12,7 +12,8 @@ Rules:
 - FENCE takes a node out of every isr and every leadership, in one entry. A false fence costs availability only.
 - UNFENCE gives nothing back by itself; the node may lead again what nobody else can, and joins isrs when leaders ask.
 - ALTER_ISR is obeyed only from the present leader's present life, under the epoch and version it saw, with a request
-  number that has never been used, and only for members that are registered, not fenced, and hold the partition.
+  number that is higher than any before, and only for members that are registered, not fenced, and hold the partition.
+  The last request again gets a DONE again.
 - New leaders are spread: the candidate that leads the fewest partitions is taken, the first by name if several do.
 - A partition of which nobody has anything left is lost. It stays so, or starts again empty at once, as the founding
   said. Whoever then leads it starts from nothing: its epoch tells it so.
@@ -110,7 +111,14 @@ class MetaState:
         """
         state = cls()
         table_tree, state._copies, state._on_total_loss, state._voters, numbers = tree
-        state._request_number_by_leader = {name: (incarnation, number) for name, incarnation, number in numbers}
+        if type(state._copies) is not int or state._on_total_loss not in (commands.REFUSE, commands.START_EMPTY):
+            raise ValueError("no such settings of a cluster")
+        if type(state._voters) is not tuple or not all(type(voter) is str for voter in state._voters):
+            raise ValueError("voters are not names")
+        for name, incarnation, number in numbers:
+            if not (type(name) is str and type(incarnation) is type(number) is int):
+                raise ValueError("request numbers are not numbers of nodes")
+            state._request_number_by_leader[name] = (incarnation, number)
         if table_tree is not None:
             table = state._table = Table.from_wire(table_tree)
             state._version, state._cluster = table.version, table.cluster
@@ -157,9 +165,14 @@ class MetaState:
             )
         if known is None and len(self._nodes) >= limits.NODES_MAX:
             return f"this cluster has known {limits.NODES_MAX} names, and takes no more: use one of a node that is gone"
+        return self._address_conflict(member)
+
+    def _address_conflict(self, member: Registration | NodeRow) -> str:
+        """Return which living node already has an address of this one, for people; empty if none has."""
+        addresses = addresses_of(member)
         for row in self._nodes.values():
             if row.name != member.name and row.status != FENCED:
-                shared = sorted(addresses_of(member) & addresses_of(row))
+                shared = sorted(addresses & addresses_of(row))
                 if shared:
                     kind, address = shared[0]
                     return f"node {row.name!r} already has the {kind} address {address}: give this one another"
@@ -180,6 +193,9 @@ class MetaState:
         row = self._nodes.get(name)
         if row is None or row.incarnation != incarnation or row.status != FENCED:
             return Result(Outcome.REFUSED, 0, f"{name} is not fenced as incarnation {incarnation}")
+        conflict = self._address_conflict(row)
+        if conflict:
+            return Result(Outcome.REFUSED, 0, conflict)
         self._nodes[name] = row._replace(status=ALIVE, changed_at=index)
         self._fill_vacancies(index, name)
         self._changed(index)
@@ -190,8 +206,10 @@ class MetaState:
         node = self._nodes.get(name)
         if node is None or node.incarnation != incarnation or node.status == FENCED:
             return Result(Outcome.REFUSED, 0, f"{name} does not lead as incarnation {incarnation}")
-        if self._is_old_request(name, incarnation, number):
-            return Result(Outcome.REFUSED, 0, f"request {number} of {name} is not newer than the last")
+        last = self._request_number_by_leader.get(name, (0, 0))
+        if (incarnation, number) <= last:
+            is_repeated = (incarnation, number) == last
+            return _DONE if is_repeated else Result(Outcome.REFUSED, 0, f"request {number} of {name} comes too late")
         self._request_number_by_leader[name] = (incarnation, number)
         made = 0
         for partition, epoch, version, members in changes:
@@ -205,10 +223,6 @@ class MetaState:
         if made:
             self._changed(index)
         return Result(Outcome.DONE, made)
-
-    def _is_old_request(self, name: str, incarnation: int, number: int) -> bool:
-        last_incarnation, last_number = self._request_number_by_leader.get(name, (0, 0))
-        return incarnation == last_incarnation and number <= last_number
 
     def _may_be_in_sync(self, row: PartitionRow, in_sync: tuple[Incarnation, ...], leader: Incarnation) -> bool:
         """Say whether an isr is one: with its leader, nobody twice, and whoever is new to it alive and a holder."""

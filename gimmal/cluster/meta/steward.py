@@ -24,7 +24,7 @@ What it does not do: it moves no partition, and it does not look at the load of 
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -46,6 +46,8 @@ class StewardParameters:
     nodes that only stall. `doubt_after_s`: the same when two members suspect it. `steady_for_s`: how long a fenced
     node must be heard. `replace_after_s`: how long a fenced voter keeps its vote while another node could have it.
     `answers_within_s`: how recently a voter must have answered to be counted on; Raft's heartbeats go twice into it.
+    `learns_within_s`: how long a learner may take to catch up before another is tried. `forget_after_s`: how long a
+    fenced node counts for the size of the cluster.
     """
 
     fence_after_s: float = 2.0
@@ -53,6 +55,8 @@ class StewardParameters:
     steady_for_s: float = 1.0
     replace_after_s: float = 5.0
     answers_within_s: float = 0.4
+    learns_within_s: float = 5.0
+    forget_after_s: float = 300.0
 
 
 class Suspicions(Protocol):
@@ -84,6 +88,7 @@ class Steward:
         self._parameters = parameters
         self._heard_by_name: dict[str, _Heard] = {}
         self._fenced_since: dict[str, float] = {}
+        self._learns_since: dict[str, float] = {}
         self._started_at = _NEVER
         self._looked_at = 0.0
         self._look_at = _NEVER
@@ -92,6 +97,7 @@ class Steward:
         """Begin to watch: nothing that was heard before the election counts."""
         self._heard_by_name.clear()
         self._fenced_since.clear()
+        self._learns_since.clear()
         self._started_at = self._looked_at = self._look_at = now
 
     def stop(self) -> None:
@@ -115,7 +121,7 @@ class Steward:
         """Learn that nobody listens at the address of a node any more."""
         heard = self._heard_by_name.setdefault(name, _Heard(incarnation, self._started_at, self._started_at))
         if heard.incarnation == incarnation:
-            heard.is_gone = True
+            heard.is_gone, heard.since = True, now  # what is heard of it counts as steady only from the last refusal on
             self._look_at = min(self._look_at, now)
 
     def next_deadline(self) -> float:
@@ -168,9 +174,9 @@ class Steward:
         row_by_voter = {row.voter: row for row in table.nodes}
         live = [voter for voter in voters if _is_alive(row_by_voter.get(voter))]
         for learner in learners:
-            if not _is_alive(row_by_voter.get(learner)):
+            if not _is_alive(row_by_voter.get(learner)) or self._is_hopeless(raft, learner, now):
                 return Configuration(voters, _without(learners, learner))
-        wanted = voters_wanted(len(table.nodes))
+        wanted = voters_wanted(sum(self._counts(row, now) for row in table.nodes))
         lost = [voter for voter in voters if self._is_lost(row_by_voter.get(voter), now)]
         if len(voters) > wanted and (lost or len(live) > wanted):
             return self._with_one_less(raft, lost or [self._dispensable(raft, live, row_by_voter)], now)
@@ -180,6 +186,7 @@ class Steward:
         ready = [learner for learner in learners if raft.match_index(learner) >= raft.commit_index]
         candidate = self._candidate((*live, *learners), row_by_voter) if len(learners) < missing else None
         if candidate is not None:
+            self._learns_since[candidate] = now
             return Configuration(voters, (*learners, candidate))
         if len(ready) < (2 if len(voters) == 1 else 1):  # from one voter to three: be two voters for a moment only
             return None
@@ -187,6 +194,17 @@ class Steward:
         step = Configuration((*voters, ready[0]), _without(learners, ready[0]))
         is_safe = self._can_decide(raft, step.voters, now)
         return self._with_one_less(raft, silent, now) or (step if is_safe else None)
+
+    def _counts(self, row: NodeRow, now: float) -> bool:
+        """Say whether a node counts for the size of the cluster: a name that is long gone does not."""
+        since = self._fenced_since.get(row.name, now) if row.status == FENCED else now
+        return now - since < self._parameters.forget_after_s
+
+    def _is_hopeless(self, raft: Raft, learner: str, now: float) -> bool:
+        """Say whether a learner has not caught up in the time that it had; then others are tried first."""
+        if raft.match_index(learner) >= raft.commit_index:
+            return False
+        return now - self._learns_since.setdefault(learner, now) >= self._parameters.learns_within_s
 
     def _with_one_less(self, raft: Raft, leaving: list[str], now: float) -> Configuration | None:
         for voter in leaving:
@@ -220,8 +238,9 @@ class Steward:
         zones = Counter(row_by_voter[voter].zone for voter in chosen)
         names = {row_by_voter[voter].name for voter in chosen}
         others = [row for row in row_by_voter.values() if row.status == ALIVE and row.name not in names]
-        key: Callable[[NodeRow], tuple[int, str]] = lambda row: (zones[row.zone], row.name)  # noqa: E731
-        return min(others, key=key).voter if others else None
+        # Whoever was tried before, and was not taken, comes last.
+        order = sorted(others, key=lambda row: (self._learns_since.get(row.voter, -_NEVER), zones[row.zone], row.name))
+        return order[0].voter if order else None
 
 
 def voters_wanted(nodes: int) -> int:
