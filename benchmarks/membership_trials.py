@@ -158,7 +158,12 @@ class Trial:
 SIZES = (10, 100, 1_000)
 DEATHS = {10: 1_000, 100: 500, 1_000: 100}
 DAY_S = 24 * HOUR_S
-STALLED_FOR_S = {10: DAY_S, 100: DAY_S, 1_000: 600.0}
+STALLED_FOR_S = {
+    1.0: {10: DAY_S, 100: DAY_S, 1_000: 600.0},
+    2.0: {10: DAY_S, 100: DAY_S, 1_000: 600.0},
+    3.0: {10: DAY_S, 100: HOUR_S, 1_000: 120.0},
+}
+"""How long each trial with stalls lasts: by the length of a stall and the size of the cluster."""
 
 TRIALS = (
     *(
@@ -179,9 +184,9 @@ TRIALS = (
         Trial(
             f"stalls-{size}-{stall_s:.0f}s",
             "stalls",
-            {"size": size, "loss": 0.05, "stall_s": stall_s, "seconds": STALLED_FOR_S[size]},
+            {"size": size, "loss": 0.05, "stall_s": stall_s, "seconds": seconds},
         )
-        for stall_s in (1.0, 2.0)
-        for size in SIZES
+        for stall_s, seconds_by_size in STALLED_FOR_S.items()
+        for size, seconds in seconds_by_size.items()
     ),
 )

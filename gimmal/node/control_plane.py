@@ -25,7 +25,7 @@ from gimmal.cluster.table import FENCED, Table
 from gimmal.cluster.tracking import Tracking
 from gimmal.errors import RemoteProtocolError
 from gimmal.node.chronicle import Chronicle
-from gimmal.node.enrolment import Begun, Enrolment, Fact, Registered, peer_of
+from gimmal.node.enrolment import Abandoned, Begun, Disowned, Enrolment, Fact, Registered, peer_of
 from gimmal.node.meta_share import MetaShare
 from gimmal.node.settings import NodeSettings
 from gimmal.wire import limits
@@ -130,7 +130,8 @@ class ControlPlane:
 
     def _on_heard(self, message: PeerMessage, now: float) -> None:
         """Take note of what every message of this cluster says: that the cluster is there, and which table it has."""
-        self.enrolment.on_heard_cluster(now)
+        if message.source:
+            self.enrolment.on_heard_cluster(now)
         if message.table_version > self.tracking.version:
             teller = self._address_of(message.sender) or self.enrolment.contact.believed  # without a table, any will do
             self.tracking.on_heard(message.table_version, teller, now)
@@ -183,7 +184,9 @@ class ControlPlane:
                 parameters = MembershipParameters()
                 self.membership = Membership(me.name, fact.incarnation, profile, parameters, self._dice, now)
                 self._tell_membership(now)
-            else:
+            elif isinstance(fact, Abandoned):
+                self.tracking = Tracking(self._dice)
+            elif isinstance(fact, Disowned):
                 self.membership = None
 
     def _on_fetch_rows(self, message: messages.FetchRows, now: float) -> None:

@@ -4,9 +4,10 @@
     a cluster's    it registers with the leader of the meta group (Contact), also if it was named by the founding
     registered     it is incarnation n; heartbeats keep it so; newcomers are told where they are (Reception)
 
-It can go back: a cluster that never answered is left for another; a node whose name was given to another process
-meanwhile (`Superseded`) is nobody again, and goes on asking to be registered. A node that was registered, or has a
-vote, never leaves its cluster: what its journal says binds its next life too.
+It can go back: a cluster that never answered is left for another, and so is a founding from which no leader came, since
+too many of its nodes were lost at once; a node whose name was given to another process meanwhile (`Disowned`) is nobody
+again, and goes on asking to be registered. Once a node was registered, or has given a vote to a cluster that it joined,
+it never leaves: what its journal says binds its next life too.
 
 What changes is returned as facts; what others have to know (`cluster`, `incarnation`) is read from here.
 """
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 _ABANDON_AFTER_S: Final = 10.0
 _INTRODUCE_AFTER_S: Final = 3.0
+_STILLBORN_AFTER_S: Final = 30.0
 _NEVER: Final = float("inf")
 
 
@@ -51,11 +53,15 @@ class Registered(NamedTuple):
     incarnation: int
 
 
-class Superseded(NamedTuple):
+class Disowned(NamedTuple):
     """This node is nobody any more: its name belongs to another process."""
 
 
-Fact: TypeAlias = Begun | Registered | Superseded
+class Abandoned(NamedTuple):
+    """This node belongs to no cluster any more: what it had found, or was part of founding, came to nothing."""
+
+
+Fact: TypeAlias = Begun | Registered | Disowned | Abandoned
 
 
 class Enrolment:
@@ -81,6 +87,7 @@ class Enrolment:
         self._known_peers: tuple[str, ...] = ()
         self._refusal = ""
         self._heard_cluster_at = now
+        self._born_at = _NEVER  # when this very process became part of a founding that no leader has confirmed yet
         self._outbox: list[tuple[str, PeerMessage]] = []
         if meta.cluster:
             chronicle.tell("info", f"node {self.me.name} belongs to cluster {meta.cluster.hex()} by its journal")
@@ -114,7 +121,7 @@ class Enrolment:
     # -- in ---------------------------------------------------------------------------------------------------------
 
     def on_heard_cluster(self, now: float) -> None:
-        """Hear somebody of this node's cluster."""
+        """Hear a registered node of this node's cluster."""
         self._heard_cluster_at = now
 
     def on_founding(self, message: PeerMessage, now: float) -> list[Fact]:
@@ -125,7 +132,8 @@ class Enrolment:
         """Meet a newcomer: as another one, or at the door of a cluster."""
         if self.reception is None:
             return self.on_founding(message, now)
-        self.reception.on_hello(message, self._table, leader, now)
+        if self.incarnation or not self._meta.is_blank:  # who only hopes to belong pulls nobody along
+            self.reception.on_hello(message, self._table, leader, now)
         return []
 
     def on_belonging(self, message: messages.Belonging, now: float) -> list[Fact]:
@@ -185,7 +193,7 @@ class Enrolment:
         self.contact.stop_beating()
         self.contact.forget_requests()
         self._register(now)
-        return [Superseded()]
+        return [Disowned()]
 
     # -- time, out --------------------------------------------------------------------------------------------------
 
@@ -207,7 +215,7 @@ class Enrolment:
                 self._chronicle.tell_rarely("info", "waiting", self.why(), now)
         if self.contact.next_deadline() <= now:
             self.contact.tick(now)
-            self._leave_if_unanswered(now)
+            facts += self._leave_if_hopeless(now)
             if self.incarnation and self.contact.silence(now) > _INTRODUCE_AFTER_S:
                 self._register(now)  # answers may go to another process of this name: say where this one is
         if self.reception is not None:
@@ -246,11 +254,21 @@ class Enrolment:
     def _register(self, now: float) -> None:
         self.contact.request((commands.REGISTER, tuple(self.me)), now, persists=True)
 
-    def _leave_if_unanswered(self, now: float) -> None:
-        """Look for a cluster anew when the one that was found is not there any more, and never took this node in."""
-        if self.cluster and self._meta.is_blank and now - self._heard_cluster_at > _ABANDON_AFTER_S:
-            self._chronicle.tell("warning", f"cluster {self.cluster.hex()} does not answer: looking for another")
-            self._look_for_a_cluster(now)
+    def _leave_if_hopeless(self, now: float) -> list[Fact]:
+        """Look for a cluster anew if the one that was found is not there any more, or never came to be."""
+        name = self.cluster.hex()
+        if now - self._born_at > _STILLBORN_AFTER_S:
+            # Too many that the founding counted on are gone, and it would bind this node for ever.
+            self._chronicle.tell("warning", f"no leader came out of the founding of cluster {name}: looking anew")
+            self._meta.forget(now)
+            self.me = self.me._replace(voter=self._meta.voter)
+        elif self.cluster and self._meta.is_blank and now - self._heard_cluster_at > _ABANDON_AFTER_S:
+            self._chronicle.tell("warning", f"cluster {name} does not answer: looking for another")
+        else:
+            return []
+        self._table, self._born_at = None, _NEVER
+        self._look_for_a_cluster(now)
+        return [Abandoned()]
 
     def _follow(self, found: list[FoundingFact], now: float) -> list[Fact]:
         facts: list[Fact] = []
@@ -293,6 +311,7 @@ class Enrolment:
 
     def _begin(self, origin: Snapshot, now: float) -> list[Fact]:
         """Start as a founding member; it is somebody only when a leader says so, which most voters have chosen."""
+        self._born_at = now
         self._table = self._meta.begin(origin, now)
         self._enter(self._table.cluster, now)
         self.reception = Reception(self.cluster, origin)
@@ -313,7 +332,7 @@ class Enrolment:
     def _be_registered(self, incarnation: int, now: float) -> list[Fact]:
         if incarnation <= self.incarnation:
             return []
-        self.incarnation, self._refusal = incarnation, ""
+        self.incarnation, self._refusal, self._born_at = incarnation, "", _NEVER
         self._meta.on_bound(self.cluster)
         self.contact.start_beating(now)
         self._chronicle.tell("info", f"node {self.me.name} is registered as incarnation {incarnation}")

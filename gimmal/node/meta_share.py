@@ -109,6 +109,13 @@ class MetaShare:
             self._is_reborn = True
         return table
 
+    def forget(self, now: float) -> None:
+        """Be no part of any cluster, as a voter that nobody has heard of."""
+        self.cluster, self.voter = b"", _new_voter(self._name, self._dice)
+        self.group = MetaGroup(self.voter, Stored(), RaftParameters(), self._dice, now)
+        self.steward.stop()
+        self._is_reborn, self._stands = True, False
+
     def stand(self) -> None:
         """Stand for election with the next tick: a founder need not wait until it misses a leader."""
         self._stands = True
@@ -228,3 +235,7 @@ class MetaShare:
             self._outbox.append(
                 (address, MetaReply(*BLANK, number, int(result.outcome), result.value, result.text, leader))
             )
+
+
+def _new_voter(name: str, dice: "Random") -> str:
+    return f"{name}/{dice.getrandbits(128):032x}"

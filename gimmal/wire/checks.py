@@ -17,6 +17,16 @@ def is_natural(value: object) -> bool:
     return type(value) is int and 0 <= value <= limits.INTEGER_MAX
 
 
+def is_term(value: object) -> bool:
+    """Check a term of the meta group, or 0."""
+    return type(value) is int and 0 <= value <= limits.TERM_MAX
+
+
+def is_index(value: object) -> bool:
+    """Check an index of the meta group's log, or 0."""
+    return type(value) is int and 0 <= value <= limits.INDEX_MAX
+
+
 def is_flag(value: object) -> bool:
     """Check True or False."""
     return type(value) is bool
@@ -48,13 +58,28 @@ def is_name(value: object) -> bool:
 
 
 def is_tuple(value: object) -> bool:
-    """Check a tree, which its reader looks into."""
+    """Check a list whose reader looks into it."""
     return type(value) is tuple
 
 
 def is_tuple_or_none(value: object) -> bool:
-    """Check a tree that may be absent."""
+    """Check a tree for clients that may be absent."""
     return value is None or type(value) is tuple
+
+
+def is_tree(value: object) -> bool:
+    """Check a tree between nodes, which its reader looks into: it is not too deep to be written down again."""
+    level: list[Any] = [value]
+    for _ in range(limits.TREE_DEPTH_MAX):
+        level = [item for branch in level for item in branch if type(item) is tuple]
+        if not level:
+            return type(value) is tuple
+    return False
+
+
+def is_tree_or_none(value: object) -> bool:
+    """Check a tree between nodes that may be absent."""
+    return value is None or is_tree(value)
 
 
 def are_operations(operations: Any) -> bool:
@@ -115,7 +140,7 @@ def are_rumors(rumors: Any) -> bool:
             and is_natural(state)
             and is_name(accuser)
             and is_natural(health)
-            and is_tuple_or_none(profile)
+            and is_tree_or_none(profile)
             for name, incarnation, refutation, state, accuser, health, profile in rumors
         )
     )
@@ -126,7 +151,7 @@ def are_entries(entries: Any) -> bool:
     return (
         type(entries) is tuple
         and len(entries) <= limits.OPERATIONS_MAX
-        and all(is_natural(term) and is_natural(kind) and is_tuple(payload) for term, kind, payload in entries)
+        and all(is_term(term) and is_natural(kind) and is_tree(payload) for term, kind, payload in entries)
     )
 
 

@@ -21,7 +21,7 @@ _RAFT_HEADER: Final[dict[str, Check]] = {
     "peer": checks.is_text,
     "voter": checks.is_name,
     "target": checks.is_name,
-    "term": checks.is_natural,
+    "term": checks.is_term,
 }
 _NUMBER: Final[dict[str, Check]] = {"number": checks.is_natural}
 _RUMORS: Final[dict[str, Check]] = {"rumors": checks.are_rumors}
@@ -66,8 +66,8 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
         {
             **_RAFT_HEADER,
             "is_trial": checks.is_flag,
-            "last_index": checks.is_natural,
-            "last_term": checks.is_natural,
+            "last_index": checks.is_index,
+            "last_term": checks.is_term,
         },
     ),
     49: (peer_messages.Vote, {**_RAFT_HEADER, "is_trial": checks.is_flag, "is_granted": checks.is_flag}),
@@ -75,9 +75,9 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
         peer_messages.AppendEntries,
         {
             **_RAFT_HEADER,
-            "prev_index": checks.is_natural,
-            "prev_term": checks.is_natural,
-            "commit": checks.is_natural,
+            "prev_index": checks.is_index,
+            "prev_term": checks.is_term,
+            "commit": checks.is_index,
             "round": checks.is_natural,
             "entries": checks.are_entries,
         },
@@ -87,8 +87,8 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
         {
             **_RAFT_HEADER,
             "is_accepted": checks.is_flag,
-            "index": checks.is_natural,
-            "index_term": checks.is_natural,
+            "index": checks.is_index,
+            "index_term": checks.is_term,
             "round": checks.is_natural,
         },
     ),
@@ -96,14 +96,14 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
         peer_messages.InstallSnapshot,
         {
             **_RAFT_HEADER,
-            "index": checks.is_natural,
-            "index_term": checks.is_natural,
+            "index": checks.is_index,
+            "index_term": checks.is_term,
             "round": checks.is_natural,
             "configuration": checks.is_configuration,
-            "state": checks.is_tuple,
+            "state": checks.is_tree,
         },
     ),
-    64: (peer_messages.MetaRequest, {**_PEER_HEADER, **_NUMBER, "command": checks.is_tuple}),
+    64: (peer_messages.MetaRequest, {**_PEER_HEADER, **_NUMBER, "command": checks.is_tree}),
     65: (
         peer_messages.MetaReply,
         {
@@ -121,7 +121,7 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
         peer_messages.Hello,
         {
             **_PEER_HEADER,
-            "profile": checks.is_tuple,
+            "profile": checks.is_tree,
             "expect": checks.is_natural,
             "is_answer": checks.is_flag,
             "trouble": checks.is_text,
@@ -133,10 +133,10 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
     84: (peer_messages.Release, {**_PEER_HEADER, **_FOUNDING}),
     85: (
         peer_messages.Genesis,
-        {**_PEER_HEADER, **_FOUNDING, "configuration": checks.is_configuration, "state": checks.is_tuple},
+        {**_PEER_HEADER, **_FOUNDING, "configuration": checks.is_configuration, "state": checks.is_tree},
     ),
     96: (peer_messages.FetchRows, {**_PEER_HEADER, "since": checks.is_natural}),
-    97: (peer_messages.Rows, {**_PEER_HEADER, "table": checks.is_tuple_or_none}),
+    97: (peer_messages.Rows, {**_PEER_HEADER, "table": checks.is_tree_or_none}),
 }
 
 FROM_CLIENTS: Final = frozenset([1, 3, 5])

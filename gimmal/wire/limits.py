@@ -44,6 +44,18 @@ TTL_MS_MAX: Final = 100 * 365 * 24 * 3600 * 1000
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**63 - 1
 
+TERM_MAX: Final = 2**53
+INDEX_MAX: Final = 2**53
+"""Terms and indexes of the meta group's log. What is counted from 0 up never gets here, and what would follow still fits
+into a journal."""
+
+TERM_STEP_MAX: Final = 2**20
+"""How far one message may raise the term of a voter: terms rise by elections, and so many take more than a week of
+nothing else. A voter that missed them all was never away for so long; a lie of this size can be outlived."""
+
+INDEX_STEP_MAX: Final = 2**40
+"""How far one snapshot may carry a log: at a thousand entries a second it grows so far in 35 years."""
+
 TIMEOUT_MAX_S: Final = 60.0
 """The longest deadline an operation may ask for."""
 
@@ -57,13 +69,26 @@ UNREAD_SHARE_BYTES: Final = 1024 * 1024
 
 UNREAD_REPLIES_MAX: Final = 4_096
 TEXT_BYTES_MAX: Final = 4_096
-"""Error texts, names and addresses inside messages."""
+"""Error texts, and addresses inside messages."""
+
+TREE_DEPTH_MAX: Final = 16
+"""Tuples in tuples of a tree between nodes; a deeper one might be read and could not be written down again."""
 
 NODES_MAX: Final = 4_096
 """Nodes of a cluster, and rumors in one message."""
 
 NAME_BYTES_MAX: Final = 256
-"""Names of nodes and of voters."""
+"""Names of nodes and of voters, and addresses of nodes."""
+
+REGISTRATION_BYTES_MAX: Final = 2_048
+"""A node as it introduces itself: so that all nodes of a cluster fit into one message."""
+
+COPIES_MAX: Final = 16
+"""Holders of one partition."""
+
+CHANGED_MEMBERS_MAX: Final = 128 * 1024
+CHANGES_BYTES_MAX: Final = MESSAGE_BYTES_MAX // 2
+"""Members, and bytes, of all in-sync sets that one command changes: so that the entry it becomes can be sent on."""
 
 VOTERS_MAX: Final = 64
 """Voters and learners of the meta group; it is meant to have at most 5 and 1."""

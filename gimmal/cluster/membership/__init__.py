@@ -4,14 +4,24 @@
 ask and tell; `facts` are what it reports.
 """
 
-from gimmal.cluster.membership.facts import Fact, MemberAlive, MemberDead, MemberJoined, MemberSuspected, Superseded
+from gimmal.cluster.membership.facts import (
+    Fact,
+    LaterLifeRumored,
+    MemberAlive,
+    MemberDead,
+    MemberJoined,
+    MemberSuspected,
+)
 from gimmal.cluster.membership.machine import Membership
 from gimmal.cluster.membership.members import Member
 from gimmal.cluster.membership.parameters import MembershipParameters
 from gimmal.cluster.membership.rumor import Profile, Rumor, State
 
+Superseded = LaterLifeRumored
+
 __all__ = [
     "Fact",
+    "LaterLifeRumored",
     "Member",
     "MemberAlive",
     "MemberDead",

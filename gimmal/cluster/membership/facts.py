@@ -31,10 +31,13 @@ class MemberDead(NamedTuple):
     incarnation: int
 
 
-class Superseded(NamedTuple):
-    """There is a later life of this node, `incarnation`: this one is over."""
+class LaterLifeRumored(NamedTuple):
+    """Somebody says that there is a later life of this node, `incarnation`. Whether there is, only the table says.
+
+    It is told when a higher incarnation is heard than ever before.
+    """
 
     incarnation: int
 
 
-Fact: TypeAlias = MemberJoined | MemberAlive | MemberSuspected | MemberDead | Superseded
+Fact: TypeAlias = MemberJoined | MemberAlive | MemberSuspected | MemberDead | LaterLifeRumored

@@ -9,17 +9,20 @@
 
 It finds failures fast and is sometimes wrong; it decides nothing. Who is a member, and in which life, the cluster's
 table says (`adopt`); membership only adds who seems to be silent. A node that others call dead is not stopped by that:
-when it hears of it, it refutes. Only a later life of its own name ends it (`Superseded`).
+when it hears of it, it refutes.
 
 Rules:
 
+- Lives come from the table. A rumor counts for the life that the table names; of a later one, also of our own
+  (`LaterLifeRumored`), the table tells within a moment if it is true. Of a few names that are not in the table yet,
+  rumors are believed (`HEARSAY_MAX`): until the table names them, and by what it says.
 - Of two rumors about a member the higher one is believed (`rumor`); only what changed the view is told on.
 - Our own lag is not held against others. A tick that comes later than a probe timeout after its deadline means that we
   were paused: that time is left out of every probe and suspicion, and our health score rises.
 - Nobody is pinged when nobody is there, and nothing is gossiped when there is nothing to tell: `next_deadline` is the
   time of something to do.
-- What peers choose is bounded: members by `NODES_MAX`, accusers per suspicion, pings for others; a rumor that is none
-  is counted (`counters`) and dropped.
+- What peers choose is bounded: members by the table and `HEARSAY_MAX`, accusers per suspicion, pings for others, and
+  how often one member is sent a view; a rumor that is none is counted (`counters`) and dropped.
 
 What it deliberately does not do: know addresses (it names members, the node's core finds them), leave the view to the
 dead's disappearance (they stay, and are called now and then, so that a healed partition merges), or say goodbye: a node
@@ -34,7 +37,14 @@ from math import inf
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from gimmal.cluster.membership.facts import Fact, MemberAlive, MemberDead, MemberJoined, MemberSuspected, Superseded
+from gimmal.cluster.membership.facts import (
+    Fact,
+    LaterLifeRumored,
+    MemberAlive,
+    MemberDead,
+    MemberJoined,
+    MemberSuspected,
+)
 from gimmal.cluster.membership.health import LocalHealth
 from gimmal.cluster.membership.mail import UNAWAITED, Mail
 from gimmal.cluster.membership.members import Member, Members
@@ -42,12 +52,15 @@ from gimmal.cluster.membership.parameters import MembershipParameters
 from gimmal.cluster.membership.prober import Prober
 from gimmal.cluster.membership.rumor import REFUTATION_MAX, Profile, Rumor, State, read_rumor
 from gimmal.cluster.membership.suspicion import Suspicion, Terms
-from gimmal.wire import limits
 from gimmal.wire.peer_messages import Ack, Gossip, Nack, PeerMessage, Ping, PingRequest, View, ViewDigest
 
 if TYPE_CHECKING:
     from random import Random
 
+HEARSAY_MAX: Final = 64
+"""Members that are known by rumors only: newcomers of the last moment, for the table soon has whoever is registered."""
+
+_VIEW_EVERY_S: Final = 1.0
 _ALIVE: Final = State.ALIVE
 _SUSPECT: Final = State.SUSPECT
 _DEAD: Final = State.DEAD
@@ -74,7 +87,9 @@ class Membership:
         self._mail = Mail(self._members, parameters)
         self._prober = Prober(self._members, self._health, self._mail, parameters)
         self._suspicions: dict[str, Suspicion] = {}
-        self._superseded_by = incarnation
+        self._tabled: dict[str, int] = {}  # the lives that the table names
+        self._rumored_life = incarnation
+        self._viewed_at: dict[str, float] = {}
         self._facts: list[Fact] = []
         self._lag_noticed_at = -inf
         self._gossiped_at = self._stated_health_at = -inf
@@ -118,7 +133,15 @@ class Membership:
     def adopt(self, members: Iterable[tuple[str, int, Profile]], now: float) -> list[Fact]:
         """Take (name, incarnation, profile) of every node from the cluster's table. It is not told on: all have it."""
         for name, incarnation, profile in members:
-            self._hear(Rumor(name, incarnation, 0, _ALIVE, "", 0, profile), now, is_told_on=False)
+            if name == self.name or incarnation < self._tabled.get(name, 0):
+                continue
+            self._tabled[name] = incarnation
+            rumor = Rumor(name, incarnation, 0, _ALIVE, "", 0, profile)
+            known = self._members.all.get(name)
+            if known is not None and known.incarnation > incarnation:  # hearsay
+                self._believe(rumor, known, now, is_told_on=False)
+            else:
+                self._hear(rumor, now, is_told_on=False)
         return self._take_facts()
 
     def receive(self, message: PeerMessage, now: float) -> list[Fact]:
@@ -220,18 +243,24 @@ class Membership:
         if self._hear_all(message.rumors, now):
             self._mail.gossip(message.sender, with_own=True)
 
-    def _on_view_digest(self, message: ViewDigest, _: float) -> None:
+    def _on_view_digest(self, message: ViewDigest, now: float) -> None:
         if message.digest != self._members.digest():
             self.counters["views that differed"] += 1
-            self._mail.view(message.sender, self._told(self._members.all.values()), is_answer=False)
+            self._send_view(message.sender, self._members.all.values(), now, is_answer=False)
 
     def _on_view(self, message: View, now: float) -> None:
         if not message.is_answer:
             theirs = {rumor[0]: rumor for rumor in message.rumors}
             lacking = [member for name, member in self._members.all.items() if _knows_more(member, theirs.get(name))]
             if lacking:
-                self._mail.view(message.sender, self._told(lacking), is_answer=True)
+                self._send_view(message.sender, lacking, now, is_answer=True)
         self._hear_all(message.rumors, now)
+
+    def _send_view(self, receiver: str, members: Iterable[Member], now: float, *, is_answer: bool) -> None:
+        """Send a member what it lacks, but not too often: a view is long, and asking for one is not."""
+        if receiver in self._members.all and now >= self._viewed_at.get(receiver, -inf) + _VIEW_EVERY_S:
+            self._viewed_at[receiver] = now
+            self._mail.view(receiver, self._told(members), is_answer=is_answer)
 
     def _told(self, members: Iterable[Member]) -> tuple[Rumor, ...]:
         """Return what to tell of members in a view: with profiles, and one accuser."""
@@ -263,7 +292,9 @@ class Membership:
             self._hear_of_myself(rumor, now)
             return
         known = self._members.all.get(rumor.name)
-        if known is None and len(self._members.all) >= limits.NODES_MAX:
+        if rumor.incarnation > self._tabled.get(rumor.name, rumor.incarnation):
+            self.counters["lives that are not in the table"] += 1
+        elif known is None and rumor.name not in self._tabled and not self._has_room_for_hearsay():
             self.counters["members beyond the limit"] += 1
         elif known is None or rumor[1:4] > known[1:4]:
             self._believe(rumor, known, now, is_told_on=is_told_on)
@@ -273,12 +304,16 @@ class Membership:
             if rumor[1:4] == known[1:4] and rumor.state is _SUSPECT:
                 self._confirm(rumor, now)
 
+    def _has_room_for_hearsay(self) -> bool:
+        hearsay = len(self._members.all) - 1 - len(self._tabled)
+        return hearsay < HEARSAY_MAX
+
     def _believe(self, rumor: Rumor, known: Member | None, now: float, *, is_told_on: bool) -> None:
         """Take a rumor that is higher than what was known."""
         name, incarnation, refutation, state, accuser, health, profile = rumor
         is_new_life = known is None or known.incarnation != incarnation
-        if known is not None and profile is None and not is_new_life:
-            profile = known.profile
+        if known is not None and known.profile is not None and not is_new_life:
+            profile = known.profile  # what is fixed for a life
         self._put(Member(name, incarnation, refutation, state, health, profile), now)
         self._suspicions.pop(name, None)
         if state is _SUSPECT:
@@ -305,9 +340,9 @@ class Membership:
 
     def _hear_of_myself(self, rumor: Rumor, now: float) -> None:
         own = self._members.own
-        if rumor.incarnation > self._superseded_by:
-            self._superseded_by = rumor.incarnation
-            self._facts.append(Superseded(rumor.incarnation))
+        if rumor.incarnation > self._rumored_life:
+            self._rumored_life = rumor.incarnation
+            self._facts.append(LaterLifeRumored(rumor.incarnation))
         elif rumor[1:4] > own[1:4] and rumor.incarnation == own.incarnation:
             self.counters["refutations"] += 1
             if rumor.state is not _ALIVE:

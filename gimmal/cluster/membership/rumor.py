@@ -19,13 +19,11 @@ from typing import Any, Final, NamedTuple
 
 from gimmal.cluster.table import Addresses
 from gimmal.hashing import WEIGHT_MAX
-from gimmal.wire import checks
+from gimmal.wire import checks, limits
+from gimmal.wire.codec import pack_tree
 
 REFUTATION_MAX: Final = 2**53
-"""A node that counts its own refutations up from 0 never gets here; a higher one would leave no room to answer it."""
-
-NETWORKS_MAX: Final = 64
-"""Networks in which one node has addresses."""
+"""A node that counts its own refutations up from 0 never gets here. No accusation does: it would leave no answer."""
 
 
 class State(IntEnum):
@@ -74,7 +72,9 @@ def read_rumor(tree: tuple[Any, ...]) -> Rumor | None:
     The codec has checked that it has these fields, and the types of all but the profile (`wire.checks.are_rumors`).
     """
     name, incarnation, refutation, state, accuser, health, profile = tree
-    if not name or refutation > REFUTATION_MAX or state >= len(_STATES):
+    if not name or incarnation > limits.INDEX_MAX or state >= len(_STATES):
+        return None
+    if refutation > REFUTATION_MAX or (state and refutation == REFUTATION_MAX):
         return None
     try:
         known = None if profile is None else _read_profile(profile)
@@ -86,15 +86,17 @@ def read_rumor(tree: tuple[Any, ...]) -> Rumor | None:
 def _read_profile(tree: tuple[Any, ...]) -> Profile:
     peer, zone, weight, trees = tree
     if not (
-        checks.is_text(peer)
+        checks.is_name(peer)
         and checks.is_name(zone)
         and type(weight) is int
         and 0 < weight <= WEIGHT_MAX
         and type(trees) is tuple
-        and len(trees) <= NETWORKS_MAX
+        and len(trees) <= limits.NETWORKS_MAX
     ):
         raise ValueError("not a profile")
     networks = tuple((name, Addresses(*addresses)) for name, addresses in trees)
-    if not all(checks.is_name(name) and all(map(checks.is_text, addresses)) for name, addresses in networks):
+    if not all(checks.is_name(name) and all(map(checks.is_name, addresses)) for name, addresses in networks):
         raise ValueError("not networks")
+    if len(pack_tree(networks)) > limits.REGISTRATION_BYTES_MAX:
+        raise ValueError("more addresses than a node can have registered")
     return Profile(peer, zone, weight, networks)

@@ -18,8 +18,9 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from gimmal.cluster.table import Addresses, NodeRow
-from gimmal.hashing import WEIGHT_MAX
-from gimmal.wire import limits
+from gimmal.hashing import SLOTS, WEIGHT_MAX, check_partitions
+from gimmal.wire import checks, limits
+from gimmal.wire.codec import pack_tree
 
 FOUND: Final = 1
 REGISTER: Final = 2
@@ -84,8 +85,8 @@ def addresses_of(node: Registration | NodeRow) -> frozenset[tuple[str, str]]:
 def read_registration(tree: Any) -> Registration:
     """Return the registration that a tree from the wire holds; raises ValueError or TypeError if it is none."""
     name, uuid, voter, zone, weight, peer, networks = tree
-    if not all(type(text) is str and len(text) <= limits.NAME_BYTES_MAX for text in (name, voter, zone, peer)):
-        raise ValueError("names and addresses are text")
+    if not all(map(_is_short, (name, voter, zone, peer))):
+        raise ValueError(f"names and addresses are text of at most {limits.NAME_BYTES_MAX} bytes")
     if not (name and peer and voter.rpartition("/")[0] == name):
         raise ValueError("a node has a name, a peer address, and a voter's identity that begins with its name")
     if not (type(uuid) is bytes and len(uuid) == 16):
@@ -96,9 +97,44 @@ def read_registration(tree: Any) -> Registration:
         raise ValueError("a node has addresses in one network at least")
     named = tuple((network, Addresses(*addresses)) for network, addresses in networks)
     for network, addresses in named:
-        if not all(type(text) is str and len(text) <= limits.NAME_BYTES_MAX for text in (network, *addresses)):
-            raise ValueError("networks and addresses are text")
-    return Registration(name, uuid, voter, zone, weight, peer, named)
+        if not all(map(_is_short, (network, *addresses))):
+            raise ValueError(f"networks and addresses are text of at most {limits.NAME_BYTES_MAX} bytes")
+    node = Registration(name, uuid, voter, zone, weight, peer, named)
+    if len(pack_tree(node)) > limits.REGISTRATION_BYTES_MAX:
+        raise ValueError(f"a node with all its addresses takes at most {limits.REGISTRATION_BYTES_MAX} bytes")
+    return node
+
+
+def _is_short(text: Any) -> bool:
+    return type(text) is str and len(text.encode()) <= limits.NAME_BYTES_MAX
+
+
+def _is_founding(command: tuple[Any, ...]) -> bool:
+    code, cluster, copies, on_total_loss, registrations, holders = command
+    if not (
+        type(code) is int
+        and code == FOUND
+        and checks.is_uuid(cluster)
+        and _is_number_of_copies(copies)
+        and on_total_loss in (START_EMPTY, REFUSE)
+        and type(registrations) is type(holders) is tuple
+        and len(registrations) <= limits.NODES_MAX
+    ):
+        return False
+    names = [read_registration(tree).name for tree in registrations]
+    numbers = range(len(names))
+    check_partitions(len(holders))
+    return len(dict.fromkeys(names)) == len(names) and all(
+        type(indexes) is tuple
+        and _is_number_of_copies(len(indexes))
+        and len(dict.fromkeys(indexes)) == len(indexes)
+        and all(type(index) is int and index in numbers for index in indexes)
+        for indexes in holders
+    )
+
+
+def _is_number_of_copies(number: object) -> bool:
+    return type(number) is int and 1 <= number <= limits.COPIES_MAX
 
 
 def _is_register(command: tuple[Any, ...]) -> bool:
@@ -109,22 +145,28 @@ def _is_register(command: tuple[Any, ...]) -> bool:
 
 def _names_a_life(command: tuple[Any, ...]) -> bool:
     _, name, incarnation = command
-    return type(name) is str and type(incarnation) is int
+    return _is_short(name) and checks.is_index(incarnation)
 
 
 def _is_alter_isr(command: tuple[Any, ...]) -> bool:
     _, name, incarnation, number, changes = command
-    return (
-        type(name) is str
-        and type(incarnation) is type(number) is int
+    if not (
+        _is_short(name)
+        and checks.is_index(incarnation)
+        and checks.is_natural(number)
         and type(changes) is tuple
+        and len(changes) <= SLOTS
         and all(
-            type(partition) is type(epoch) is type(version) is int
+            checks.are_numbers((partition, epoch, version))
             and type(in_sync) is tuple
-            and all(type(member) is str and type(life) is int for member, life in in_sync)
+            and len(in_sync) <= limits.COPIES_MAX
+            and all(_is_short(member) and checks.is_index(life) for member, life in in_sync)
             for partition, epoch, version, in_sync in changes
         )
-    )
+    ):
+        return False
+    members = sum(len(in_sync) for _, _, _, in_sync in changes)
+    return members <= limits.CHANGED_MEMBERS_MAX and len(pack_tree(changes)) <= limits.CHANGES_BYTES_MAX
 
 
 _CHECKS: Final[dict[int, Callable[[tuple[Any, ...]], bool]]] = {
@@ -139,8 +181,16 @@ FROM_NODES: Final = frozenset([REGISTER, ALTER_ISR])
 
 
 def is_well_formed(command: tuple[Any, ...]) -> bool:
-    """Say whether a command has its shape; FOUND is made by founders only and never asked for."""
+    """Say whether a command has its shape and is within its bounds; a FOUND is none of those that may follow one."""
     try:
         return _CHECKS[command[0]](command)
+    except (ValueError, TypeError, LookupError):
+        return False
+
+
+def is_founding(command: tuple[Any, ...]) -> bool:
+    """Say whether a command is a FOUND from which a cluster can begin."""
+    try:
+        return _is_founding(command)
     except (ValueError, TypeError, LookupError):
         return False

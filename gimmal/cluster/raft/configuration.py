@@ -10,6 +10,8 @@ Learners get the log and count nowhere, so they may change freely.
 
 from typing import Any, Final, NamedTuple
 
+from gimmal.wire import checks, limits
+
 
 class Configuration(NamedTuple):
     """The voters of the group and its learners, by voter id; nobody is both."""
@@ -31,7 +33,9 @@ def read_configuration(tree: Any) -> Configuration:
     """Return the configuration that a tree from the wire or a journal holds; raises ValueError or TypeError if none."""
     voters, learners = tree
     names = (*voters, *learners)
-    if not all(type(name) is str and name for name in names) or len(set(names)) != len(names):
+    if len(names) > limits.VOTERS_MAX:
+        raise ValueError(f"a configuration has at most {limits.VOTERS_MAX} members")
+    if not all(checks.is_name(name) and name for name in names) or len(dict.fromkeys(names)) != len(names):
         raise ValueError("a configuration names each of its members once")
     return Configuration(tuple(voters), tuple(learners))
 

@@ -23,7 +23,9 @@ Rules, each in the method or function named:
 - A node that its configuration does not name as a voter answers everybody, for it may lag behind. It campaigns only
   if its removal may not be committed yet: until then the others may need its log (`_may_campaign`; thesis, 4.2.2).
 
-What does not fit the rules of the protocol is dropped without a trace; what breaks an invariant of this side's own
+What does not fit the rules of the protocol is dropped without a trace, and so is what would carry a term or a log
+further at once than time could have (`wire.limits`): numbers only rise here, so the highest that is believed stays. What
+breaks an invariant of this side's own
 stops the process. Not here: leases (`confirmed_since` is what they need), forwarding of proposals, hand-over of
 leadership, what a command means.
 """
@@ -42,6 +44,7 @@ from gimmal.cluster.raft.log import COMMAND, CONFIGURATION, NOOP, Entry, Log, Sn
 from gimmal.cluster.raft.parameters import RaftParameters
 from gimmal.cluster.raft.quorum import is_up_to_date
 from gimmal.types import Command
+from gimmal.wire import limits
 from gimmal.wire.messages import Wire
 from gimmal.wire.peer_messages import (
     RAFT_BLANK,
@@ -172,7 +175,8 @@ class Raft:
 
     def receive(self, message: RaftMessage, now: float) -> list[Fact]:
         """Take a message; return what became true. One that is not for this voter, or makes no sense, is dropped."""
-        if message.target == self.me != message.voter:
+        is_credible = message.term <= self.term + limits.TERM_STEP_MAX
+        if is_credible and message.target == self.me != message.voter:
             self._handlers[type(message)](message, now)
         return self._told()
 
@@ -438,7 +442,8 @@ class Raft:
             configuration = read_configuration(install.configuration)
         except (ValueError, TypeError):
             return
-        if not 0 < install.index_term <= install.term:
+        is_credible = install.index <= self.log.last_index + limits.INDEX_STEP_MAX
+        if not (is_credible and 0 < install.index_term <= install.term):
             return
         if install.term < self.term:
             self._answer_leader(install, _OUTDATED)
