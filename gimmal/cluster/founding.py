@@ -232,7 +232,7 @@ class Founding:
 
     def _on_lock(self, message: Lock) -> None:
         founder = self._others.get(message.sender)
-        if founder is None:
+        if founder is None or founder.registration.uuid != message.uuid:
             return
         founder.seen_at = self._now
         if self._attempt is not None:
@@ -348,7 +348,7 @@ class Founding:
         attempt.lock_at = self._now + _LOCK_EVERY_S
         for name, member in attempt.members.items():
             if name != self._me.name and name not in attempt.locked:
-                self._outbox.append((member.peer, Lock(*BLANK, attempt.founding)))
+                self._outbox.append((member.peer, Lock(*BLANK, attempt.founding, self._me.uuid)))
 
     def _give_up(self) -> None:
         attempt, self._attempt = self._attempt, None

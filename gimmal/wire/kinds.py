@@ -128,7 +128,7 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
         },
     ),
     81: (peer_messages.Belonging, {**_PEER_HEADER, **_LEADER, "peers": checks.are_addresses}),
-    82: (peer_messages.Lock, {**_PEER_HEADER, **_FOUNDING}),
+    82: (peer_messages.Lock, {**_PEER_HEADER, **_FOUNDING, "uuid": checks.is_uuid}),
     83: (peer_messages.Locked, {**_PEER_HEADER, **_FOUNDING, "uuid": checks.is_uuid}),
     84: (peer_messages.Release, {**_PEER_HEADER, **_FOUNDING}),
     85: (

@@ -223,9 +223,13 @@ class Belonging(PeerMessage):
 
 @dataclass(slots=True)
 class Lock(PeerMessage):
-    """Founding `founding` (16 bytes) wants you: promise to belong to no other until it is done or given up."""
+    """Founding `founding`, by the process `uuid`, wants you: promise to belong to no other until it is given up.
+
+    Both are 16 bytes.
+    """
 
     founding: bytes
+    uuid: bytes
 
 
 @dataclass(slots=True)

@@ -161,6 +161,46 @@ def test_a_promise_made_to_a_process_that_is_gone_does_not_count() -> None:
     assert street.ready() == [("a", "abc")]
 
 
+def test_only_the_process_that_was_met_can_ask_for_a_promise() -> None:
+    street = Street("abc", {"a": 4}, seeds="abc")
+    street.run(0.5)
+    del street.newcomers["a"]
+    b = street.newcomers["b"]
+    street.now += 2
+    street.deliver("b", "a", Lock(*BLANK, bytes(16), registration("a", 2).uuid))
+    assert b._promise is None
+    b.tick(street.now + 2)
+    assert "a" not in [newcomer.registration.name for newcomer in b._fresh()], "and keeps nobody alive"
+    street.deliver("b", "a", Lock(*BLANK, bytes(16), registration("a").uuid))
+    assert b._promise is not None
+
+
+def test_a_founder_that_hung_begins_anew() -> None:
+    street = Street("abc", {"a": 3})
+    street.is_lost = lambda sender, to, message: isinstance(message, Locked)
+    street.run(1)
+    a = street.newcomers["a"]
+    attempt = a._attempt
+    assert attempt is not None
+    a.drain()
+    for name in "bc":
+        locked = Locked(*BLANK, attempt.founding, registration(name).uuid)
+        locked.sender = name
+        assert a.receive(locked, street.now + 60) == []
+    assert [type(message) for _, message in a.drain()].count(Release) >= 2
+
+
+def test_newcomers_that_are_not_heard_of_any_more_are_forgotten() -> None:
+    street = Street("a", {"a": 3})
+    for number in range(3_000):
+        stranger = registration(f"s{number}")
+        street.deliver("a", stranger.name, Hello(*BLANK, tuple(stranger), 0, is_answer=True, trouble=""))
+    assert len(street.newcomers["a"]._others) <= 1_024
+    street.is_lost = lambda sender, to, message: True
+    street.run(20)
+    assert street.newcomers["a"]._others == {}
+
+
 def test_a_promise_to_another_founding_does_not_count() -> None:
     street = Street("abc", {"a": 3})
     street.is_lost = lambda sender, to, message: isinstance(message, Locked)

@@ -127,7 +127,10 @@ GOLDEN: dict[str, tuple[PeerMessage, str]] = {
         Belonging(*HEADER, "", ("h:7701", "h:7711")),
         "025197c410000102030405060708090a0b0c0d0e0fcd012c0007a26e31a092a6683a37373031a6683a37373131",
     ),
-    "lock": (Lock(*BLANK[:4], "n1", UUID), "025296c400000000a26e31c410101112131415161718191a1b1c1d1e1f"),
+    "lock": (
+        Lock(*BLANK[:4], "n1", UUID, CLUSTER),
+        "025297c400000000a26e31c410101112131415161718191a1b1c1d1e1fc410000102030405060708090a0b0c0d0e0f",
+    ),
     "locked": (
         Locked(*BLANK[:4], "n2", UUID, CLUSTER),
         "025397c400000000a26e32c410101112131415161718191a1b1c1d1e1fc410000102030405060708090a0b0c0d0e0f",
@@ -273,10 +276,17 @@ BAD_FIELDS = [
     *bad("hello", "trouble", None, b"", LONG_TEXT),
     *bad("belonging", "peers", None, "h:1", (5,), (b"h:1",), (LONG_TEXT,), ("",) * (limits.NODES_MAX + 1)),
     *(row for name in ("lock", "locked", "release", "genesis") for row in bad(name, "founding", *BAD_UUIDS)),
-    *bad("locked", "uuid", *BAD_UUIDS),
+    *(row for name in ("lock", "locked") for row in bad(name, "uuid", *BAD_UUIDS)),
     *bad("genesis", "configuration", *BAD_CONFIGURATIONS),
     *bad("genesis", "state", None, 5, b"", "state", {}),
     *bad("fetch rows", "since", -1, None, 2**63),
+    *(row for name in ("vote", "append", "snapshot") for row in bad(name, "term", -1, True, limits.TERM_MAX + 1)),
+    *bad("append", "prev_index", -1, True, limits.INDEX_MAX + 1),
+    *bad("append", "commit", limits.INDEX_MAX + 1),
+    *bad("append", "entries", ((limits.TERM_MAX + 1, 0, ()),)),
+    *bad("snapshot", "index", limits.INDEX_MAX + 1),
+    *bad("vote request", "last_index", limits.INDEX_MAX + 1),
+    *bad("append reply", "index_term", limits.TERM_MAX + 1),
     *bad("rows", "table", 5, b"", "table", False, {}),
 ]
 
@@ -314,7 +324,7 @@ def test_deep_nesting_inside_a_tree_is_refused(name: str) -> None:
     frame = encode(message)
     last = {"rows": b"\x90", "meta request": b"\xcd\x01\x2c", "snapshot": b"\x90"}[name]
     assert frame.endswith(last)
-    for levels in (1_100, 50_000):
+    for levels in (limits.TREE_DEPTH_MAX, 300, 600, 1_100, 50_000):
         refusal_of(frame[: -len(last)] + b"\x91" * levels + b"\x90")
 
 
