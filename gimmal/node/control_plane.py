@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from gimmal.cluster.membership import Fact as MembershipFact
-from gimmal.cluster.membership import MemberDead, Membership, MembershipParameters, Profile, State, Superseded
+from gimmal.cluster.membership import LaterLifeRumored, MemberDead, Membership, MembershipParameters, Profile, State
 from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.group import Deposed, Elected, TableChanged
 from gimmal.cluster.meta.group import Fact as MetaFact
@@ -220,7 +220,7 @@ class ControlPlane:
     def _on_membership(self, facts: Sequence[MembershipFact], now: float) -> None:
         for fact in facts:
             self.chronicle.counters[type(fact).__name__] += 1
-            if isinstance(fact, Superseded):
+            if isinstance(fact, LaterLifeRumored):
                 self.enrolment.ask_who_this_is(now)
             elif isinstance(fact, MemberDead):
                 self.chronicle.tell("info", f"node {fact.name} (incarnation {fact.incarnation}) is taken for dead")
@@ -322,7 +322,7 @@ class ControlPlane:
         outbox += self.meta.drain()
         for voter, raft_message in self.meta.group.raft.drain():
             raft_message.peer = self.enrolment.me.peer
-            outbox.append((self._voters.get(voter) or self._address_of(voter.rpartition("/")[0]), raft_message))
+            outbox.append((self._address_of_voter(voter), raft_message))
         if self.membership is not None:
             for name, message in self.membership.drain():
                 member = self.membership.members.get(name)
@@ -336,6 +336,10 @@ class ControlPlane:
         here = self.enrolment.me.peer
         self._to_self += [message for address, message in outbox if address == here]
         return [(address, message) for address, message in outbox if address and address != here]
+
+    def _address_of_voter(self, voter: str) -> str:
+        known = self._voters.get(voter) or self.meta.group.address_of(voter)
+        return known or self._address_of(voter.rpartition("/")[0])
 
     def _address_of(self, name: str) -> str:
         """Return the peer address of a node, empty if it is not known."""

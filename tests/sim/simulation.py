@@ -126,7 +126,10 @@ class Simulation:
     def _half_heal(self) -> None:
         """Mend everything but one machine that hears nobody, or that nobody hears: the others keep one leader."""
         world, plan = self.world, self.plan
+        self.visits.settle()
         hosts = members(world)
+        if len({host.name for host in hosts}) < len(hosts):
+            return  # two claim one name, and neither can be spared: which one votes may yet change
         candidates = [host for host in hosts if self.budget.may_retire(host)]
         if not candidates or HOME not in world.checks.tables.cluster_by_group:
             return  # nobody can be spared: there is no majority without, or no cluster yet

@@ -58,7 +58,9 @@ class TableChecks:
 
     def on_identity(self, host: "Host", identity: "Identity") -> None:
         """Check whom a process believes to be."""
-        host.identity = identity
+        before, host.identity = host.identity, identity
+        if before.incarnation and identity.cluster != before.cluster:
+            raise Violation("who is registered stays", f"{host.name} has left cluster {before.cluster.hex()}")
         if not identity.cluster:
             return
         ours = self.cluster_by_group.setdefault(host.group, identity.cluster)
@@ -84,7 +86,7 @@ class TableChecks:
         """Check the table that a process has gone over to."""
         before, host.table = host.table, table
         if table is None:
-            if before is not None:
+            if before is not None and host.identity.cluster:  # who was never registered may look for another cluster
                 raise Violation("table versions rise", f"{host.name} lost its table of version {before.version}")
             return
         if before is not None and (before.cluster != table.cluster or table.version < before.version):

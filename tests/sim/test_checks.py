@@ -9,7 +9,7 @@ from gimmal.cluster.table import FENCED
 from gimmal.wire.peer_messages import AppendEntries, Vote, VoteRequest
 from tests.sim.checks import Checks
 from tests.sim.puppet import CLUSTER, Puppet, node_row, partition_row, stranger, table
-from tests.sim.subject import Identity
+from tests.sim.subject import NOBODY, Identity
 from tests.sim.violation import Violation
 
 HEADER = (CLUSTER, 0, 0, 0, "n1", "n1:7701")
@@ -200,6 +200,22 @@ def test_a_table_that_goes_back_is_caught(checks: Checks) -> None:
     one.shown = table(4)
     with pytest.raises(Violation, match="table versions rise"):
         look_at(checks, one)
+
+
+def test_only_who_was_never_registered_may_leave_a_cluster_and_its_table(checks: Checks) -> None:
+    one, other, third = puppets()
+    for puppet in (one, other, third):
+        puppet.shown = table(5)
+    third.who = Identity(CLUSTER, 3)
+    look_at(checks, one, other, third)
+    one.who, one.shown = NOBODY, None
+    look_at(checks, one)
+    other.shown = None
+    with pytest.raises(Violation, match="table versions rise: n2 lost"):
+        look_at(checks, other)
+    third.who, third.shown = NOBODY, None
+    with pytest.raises(Violation, match="who is registered stays"):
+        look_at(checks, third)
 
 
 BAD_STEPS = {

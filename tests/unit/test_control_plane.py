@@ -7,6 +7,7 @@ import pytest
 
 from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.commands import Outcome
+from gimmal.cluster.raft import COMMAND, CONFIGURATION
 from gimmal.cluster.table import Addresses, Table
 from gimmal.node.core import NodeCore
 from gimmal.node.settings import NodeSettings
@@ -327,6 +328,23 @@ def test_a_newcomer_that_has_voted_is_bound_to_that_cluster() -> None:
     again.wait(60)
     assert again.facts()["cluster"] == OTHER_CLUSTER.hex()
     assert again.core.control.meta.group.raft.vote == "b/1"
+
+
+def test_a_restarted_voter_asks_for_votes_whom_only_its_log_gives_an_address() -> None:
+    node = Node("d", seeds=("b:7701",), expect=0, is_durable=True)
+    node.take(messages.Belonging(*messages.BLANK, "b:7701", ()), cluster=OTHER_CLUSTER)
+    voter = node.core.control.enrolment.me.voter
+    entries = (
+        (3, COMMAND, (commands.REGISTER, tuple(registration("e")))),
+        (3, CONFIGURATION, ((voter, "b/1", "e/1"), ())),
+    )
+    append = messages.AppendEntries(*messages.RAFT_BLANK, "b/1", voter, 3, 0, 0, 0, 1, entries)
+    append.peer = "b:7701"
+    assert messages.AppendReply in kinds(node.take(append))
+    again = Node("d", life=2, journal=node.journal, seeds=("b:7701",), expect=0, is_durable=True)
+    again.wait(10)
+    asked = {address for address, message in again.sent if isinstance(message, messages.VoteRequest)}
+    assert asked == {"e:7701"}, "b is in no table and no entry: it has to be heard first"
 
 
 def test_a_registered_node_never_leaves() -> None:

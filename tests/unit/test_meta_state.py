@@ -126,9 +126,9 @@ def test_a_new_life_has_forgotten_everything() -> None:
 
 
 def test_leaders_are_spread() -> None:
-    meta = Meta("abcd", ("abcd", "abcd", "abcd", "abcd", "abcd", "bacd"))
+    meta = Meta("abcd", ("abcd", "abcd", "abcd", "abcd", "abcd", "bacd", "bacd", "bacd"))
     meta.fence("a")
-    assert [row.leader for row in meta.table.partitions] == ["c", "d", "b", "c", "d", "b"]
+    assert [row.leader for row in meta.table.partitions] == ["c", "d", "c", "d", "c", "b", "b", "b"]
 
 
 def test_the_last_copies_stay_eligible() -> None:

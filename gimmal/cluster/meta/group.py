@@ -11,7 +11,7 @@ A snapshot replaces the log's beginning every `_ENTRIES_KEPT` entries; the state
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from gimmal.cluster.meta.commands import FOUND, Outcome, Result, is_well_formed
+from gimmal.cluster.meta.commands import REGISTER, Outcome, Result, is_well_formed, read_registration
 from gimmal.cluster.meta.state import MetaState
 from gimmal.cluster.raft import (
     COMMAND,
@@ -78,14 +78,9 @@ def genesis(configuration: Configuration, founding: tuple[Any, ...]) -> Snapshot
         ValueError: the command founds nothing.
     """
     state = MetaState()
-    try:
-        is_founded = founding[0] == FOUND and state.apply(GENESIS_INDEX, founding).outcome == Outcome.DONE
-        state.on_configuration(GENESIS_INDEX, configuration.voters)
-        check_state(state.to_wire())
-    except (TypeError, LookupError, RemoteProtocolError) as reason:
-        raise ValueError(f"this command founds no cluster: {reason!r}") from None
-    if not is_founded:
+    if state.apply(GENESIS_INDEX, founding).outcome != Outcome.DONE:
         raise ValueError("this command founds no cluster")
+    state.on_configuration(GENESIS_INDEX, configuration.voters)
     return Snapshot(GENESIS_INDEX, GENESIS_TERM, configuration, state.to_wire())
 
 
@@ -116,6 +111,18 @@ class MetaGroup:
     def table(self) -> Table | None:
         """The newest table that this node's own state machine has made."""
         return self.state.table
+
+    def address_of(self, voter: str) -> str:
+        """Return the peer address that an entry still to be applied gives a voter; empty if none does.
+
+        Whom a voter has to ask for votes may be younger than the table it was left with when it stopped.
+        """
+        for entry in reversed(self.raft.log.entries_from(self._applied + 1)):
+            if entry.kind == COMMAND and entry.payload[0] == REGISTER and is_well_formed(entry.payload):
+                registration = read_registration(entry.payload[1])
+                if registration.voter == voter:
+                    return registration.peer
+        return ""
 
     def request(self, ticket: Ticket, command: tuple[Any, ...], now: float) -> Result | None:
         """Propose a command; return None when its result will come as `Decided`, else why nothing was proposed."""

@@ -70,8 +70,7 @@ class MetaState:
 
     def apply(self, index: int, command: tuple[Any, ...]) -> Result:
         """Carry out the committed command of entry `index`."""
-        is_founding = bool(command) and command[0] == commands.FOUND and not self._version
-        if not (is_founding or (self._version and commands.is_well_formed(command))):
+        if not (commands.is_well_formed(command) if self._version else commands.is_founding(command)):
             return Result(Outcome.MALFORMED, 0, "no such command, or not now")
         return self._handlers[command[0]](index, command)
 
