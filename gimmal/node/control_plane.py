@@ -223,13 +223,16 @@ class ControlPlane:
             if isinstance(fact, LaterLifeRumored):
                 self.enrolment.ask_who_this_is(now)
             elif isinstance(fact, MemberDead):
-                self.chronicle.tell("info", f"node {fact.name} (incarnation {fact.incarnation}) is taken for dead")
+                who = f"node {fact.name} (incarnation {fact.incarnation})"
+                self.chronicle.tell_rarely("info", f"dead {who}", f"{who} is taken for dead", now)
 
     # -- the meta group ---------------------------------------------------------------------------------------------
 
     def _on_raft(self, message: messages.RaftMessage, now: float) -> None:
-        if message.voter in self._voters or len(self._voters) < limits.VOTERS_MAX:
-            self._voters[message.voter] = message.peer
+        self._voters.pop(message.voter, None)
+        if len(self._voters) >= limits.VOTERS_MAX:
+            del self._voters[next(iter(self._voters))]  # whoever has been silent longest
+        self._voters[message.voter] = message.peer
         self._on_meta(self.meta.receive(message, now), now)
 
     def _on_heartbeat(self, message: messages.Heartbeat, now: float) -> None:

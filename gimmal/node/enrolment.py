@@ -257,11 +257,13 @@ class Enrolment:
     def _leave_if_hopeless(self, now: float) -> list[Fact]:
         """Look for a cluster anew if the one that was found is not there any more, or never came to be."""
         name = self.cluster.hex()
-        if now - self._born_at > _STILLBORN_AFTER_S:
-            # Too many that the founding counted on are gone, and it would bind this node for ever.
+        if now - self._born_at > _STILLBORN_AFTER_S and self._meta.has_followed_nobody:
+            # Too many that the founding counted on may be gone, and it would bind this node for ever. To those who know
+            # it from there, if there are any, it is as if its process had died and another one had started.
             self._chronicle.tell("warning", f"no leader came out of the founding of cluster {name}: looking anew")
             self._meta.forget(now)
-            self.me = self.me._replace(voter=self._meta.voter)
+            uuid = self._dice.getrandbits(128).to_bytes(16, "big")
+            self.me = self.me._replace(uuid=uuid, voter=self._meta.voter)
         elif self.cluster and self._meta.is_blank and now - self._heard_cluster_at > _ABANDON_AFTER_S:
             self._chronicle.tell("warning", f"cluster {name} does not answer: looking for another")
         else:
@@ -324,7 +326,7 @@ class Enrolment:
         if result.outcome == Outcome.DONE:
             return self._be_registered(result.value, now)
         if self.incarnation:  # who is registered is never refused: another process is, under this name
-            return self._be_nobody(now)
+            return self._be_nobody(now) if result.outcome == Outcome.REFUSED else []
         self._refusal = result.text
         self._chronicle.tell_rarely("error", "refused", f"{self.me.name} is not taken in: {result.text}", now)
         return []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.commands import Outcome, Result
-from gimmal.cluster.meta.group import GENESIS_INDEX, Decided, Deposed, Elected, Fact, MetaGroup
+from gimmal.cluster.meta.group import GENESIS_INDEX, GENESIS_TERM, Decided, Deposed, Elected, Fact, MetaGroup
 from gimmal.cluster.meta.state import MetaState
 from gimmal.cluster.meta.steward import Steward, StewardParameters, Suspicions
 from gimmal.cluster.raft import (
@@ -83,6 +83,15 @@ class MetaShare:
         """Whether this node has no part in any cluster yet: no vote that could be relied on, and no registration."""
         raft = self.group.raft
         return not self.cluster and raft.term == 0 and raft.last_index == 0
+
+    @property
+    def has_followed_nobody(self) -> bool:
+        """Whether no vote of this founding voter's, and no entry that it took, can be what a leader counts on.
+
+        A voter that forgot either might help to elect somebody who lacks what was committed with it.
+        """
+        raft = self.group.raft
+        return raft.term <= GENESIS_TERM and raft.last_index <= GENESIS_INDEX
 
     @property
     def origin(self) -> Snapshot | None:
@@ -168,7 +177,10 @@ class MetaShare:
 
     def next_deadline(self) -> float:
         """Return when to call `tick` next."""
-        return -_NEVER if self._stands else min(self.group.raft.next_deadline(), self.steward.next_deadline())
+        if self._stands:
+            return -_NEVER
+        watches_at = self.steward.next_deadline() if self.group.table is not None else _NEVER
+        return min(self.group.raft.next_deadline(), watches_at)
 
     def tick(self, incarnation: int, suspicions: Suspicions, now: float) -> list[Fact]:
         """Do what time asks for; `incarnation` is this node's."""

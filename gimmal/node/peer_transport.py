@@ -34,7 +34,10 @@ from gimmal.wire import limits
 logger = logging.getLogger("gimmal.node")
 
 LINKS_MAX: Final = 256
-WAITING_FRAMES_MAX: Final = 1_000
+WAITING_FRAMES_MAX: Final = 256
+WAITING_BYTES_MAX: Final = 32 * 1024 * 1024
+"""What may wait for a connection. Once it stands, libzmq does not say what has left: then only frames are counted."""
+
 _OUTAGE_MIN_S: Final = 0.05
 _OUTAGE_MAX_S: Final = 0.2
 _REFUSAL_EVERY_S: Final = 0.25
@@ -124,7 +127,8 @@ class Link:
 class Peer:
     """What is known of one address.
 
-    `waiting` are frames that came while its name is being looked up. `outage_s` is how long the next outage will be at
+    `waiting` are frames that came while its name is being looked up; `waiting_bytes` is what waits there or in the link
+    until it `is_connected`. `outage_s` is how long the next outage will be at
     most; the present one ends at `opens_at_s`. Whether somebody listens is asked again from `asks_at_s` on. Times are
     those of the loop.
     """
@@ -135,6 +139,8 @@ class Peer:
     attempts: int = 0
     is_being_looked_up: bool = False
     waiting: list[bytes] = field(default_factory=list)
+    waiting_bytes: int = 0
+    is_connected: bool = False
     outage_s: float = _OUTAGE_MIN_S
     opens_at_s: float = 0.0
     is_being_asked: bool = False
@@ -163,6 +169,9 @@ class PeerLinks:
         if peer is None:
             peer = self._new_peer(address)
         peer.was_used = True
+        if peer.waiting_bytes + len(frame) > WAITING_BYTES_MAX:
+            self.undelivered += 1
+            return
         if peer.link is None and not self._try_to_open(peer, frame):
             return
         try:
@@ -170,6 +179,8 @@ class PeerLinks:
             peer.link.socket.send(frame, _NOBLOCK)
         except zmq.Again:
             self.undelivered += 1
+        else:
+            peer.waiting_bytes += 0 if peer.is_connected else len(frame)
 
     def close(self) -> None:
         """Close all links; what was not sent is dropped."""
@@ -197,6 +208,7 @@ class PeerLinks:
         if peer.is_being_looked_up:
             if len(peer.waiting) < WAITING_FRAMES_MAX:
                 peer.waiting.append(frame)
+                peer.waiting_bytes += len(frame)
                 return False
         elif asyncio.get_running_loop().time() >= peer.opens_at_s:
             endpoint = numeric(peer.address)
@@ -205,6 +217,7 @@ class PeerLinks:
             else:
                 peer.is_being_looked_up = True
                 peer.waiting.append(frame)
+                peer.waiting_bytes += len(frame)
                 self._start(self._look_up(peer))
                 return False
         if peer.link is None:
@@ -214,7 +227,7 @@ class PeerLinks:
     async def _look_up(self, peer: Peer) -> None:
         endpoints = await resolve(peer.address)
         peer.is_being_looked_up = False
-        waiting, peer.waiting = peer.waiting, []
+        waiting, peer.waiting, peer.waiting_bytes = peer.waiting, [], 0
         if self._peer_by_address.get(peer.address) is not peer:
             return
         if endpoints:  # a name may have several, of which one works: each attempt takes another one
@@ -249,6 +262,7 @@ class PeerLinks:
 
     def _begin_outage(self, peer: Peer) -> None:
         self._close_link(peer)
+        peer.waiting_bytes, peer.is_connected = 0, False
         now_s = asyncio.get_running_loop().time()
         peer.opens_at_s = now_s + peer.outage_s * self._dice.uniform(0.5, 1.0)
         peer.outage_s = min(2 * peer.outage_s, _OUTAGE_MAX_S)
@@ -271,6 +285,7 @@ class PeerLinks:
         for event in events:
             if event == _HANDSHAKE_SUCCEEDED:
                 peer.outage_s = _OUTAGE_MIN_S
+                peer.waiting_bytes, peer.is_connected = 0, True
             else:
                 self._begin_outage(peer)
                 self._ask_whether_refused(peer)

@@ -10,11 +10,12 @@ import asyncio
 import logging
 import signal
 import time
+from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
 import zmq
 
-from gimmal.errors import ConfigError, GimmalError, RemoteProtocolError
+from gimmal.errors import ConfigError, GimmalError, LocalProtocolError, RemoteProtocolError
 from gimmal.node.core import NodeCore
 from gimmal.node.journal_file import JournalFile
 from gimmal.node.peer_transport import PeerLinks
@@ -22,6 +23,7 @@ from gimmal.node.transport import ClientSocket, ListeningSocket
 from gimmal.types import Instant
 from gimmal.wire.codec import decode, frames
 from gimmal.wire.kinds import FROM_CLIENTS, FROM_NODES
+from gimmal.wire.messages import Message
 from gimmal.wire.peer_messages import PeerMessage
 
 logger = logging.getLogger("gimmal.node")
@@ -69,6 +71,8 @@ class Server:
         self._broken_by: BaseException | None = None
         self._bad_node_frames = 0
         self._complains_at_s = 0.0
+        self._grumbles_at_s = 0.0
+        self.unsendable = 0
         self.missed_signals = 0
 
     def _listen(self, kind: type[_Socket], address: str, flag: str) -> _Socket:
@@ -177,10 +181,10 @@ class Server:
         self._save(now)
         answers = core.drain()
         for peer, answer in answers:
-            for _, part in frames(answer):
+            for part in self._frames_of(answer, now):
                 self._clients.send(peer, part)
         for address, message in core.drain_for_nodes():
-            for _, part in frames(message):
+            for part in self._frames_of(message, now):
                 self._links.send(address, part)
         for level, text in core.complaints():
             logger.log(_LEVELS[level], text)
@@ -210,6 +214,17 @@ class Server:
         self._timer = None
         if at_s < _NEVER:
             self._timer = self._loop.call_later(max(0.0, at_s - read_clocks().seconds), self._on_timer)
+
+    def _frames_of(self, message: Message, now: Instant) -> Iterator[bytes]:
+        """Yield the frames of a message. One that is too long is lost, as on the way: others may have made it so."""
+        try:
+            for _, frame in frames(message):
+                yield frame
+        except LocalProtocolError as error:
+            self.unsendable += 1
+            if now.seconds >= self._grumbles_at_s:
+                self._grumbles_at_s = now.seconds + _COMPLAIN_EVERY_S
+                logger.error("a message is dropped (%d so far): %s", self.unsendable, error)
 
     # -- what should not be -----------------------------------------------------------------------------------
 

@@ -46,8 +46,9 @@ INTEGER_MAX: Final = 2**63 - 1
 
 TERM_MAX: Final = 2**53
 INDEX_MAX: Final = 2**53
-"""Terms and indexes of the meta group's log. What is counted from 0 up never gets here, and what would follow still fits
-into a journal."""
+"""Terms and indexes of the meta group's log.
+
+What is counted from 0 up never gets here, and what would follow still fits into a journal."""
 
 TERM_STEP_MAX: Final = 2**20
 """How far one message may raise the term of a voter: terms rise by elections, and so many take more than a week of

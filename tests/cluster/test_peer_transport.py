@@ -98,7 +98,7 @@ def start_listener(address: str) -> "subprocess.Popen[str]":
 
 def test_frames_arrive_in_order_from_the_first_on(context: Context) -> None:
     address = free_address()
-    frames = [b"%d" % number for number in range(500)]
+    frames = [b"%d" % number for number in range(250)]
 
     async def scenario(links: PeerLinks, refused: list[str]) -> None:
         with Receiver(context, address) as receiver:
@@ -316,6 +316,36 @@ def test_a_full_link_drops_what_it_cannot_take(context: Context) -> None:
             assert links.undelivered == 7
 
         run_with_links(context, scenario)
+
+
+def test_what_waits_for_a_connection_is_bounded_in_bytes_too(context: Context) -> None:
+    mebibyte = bytes(1024 * 1024)
+    room = peer_transport.WAITING_BYTES_MAX // len(mebibyte)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        async def scenario(links: PeerLinks, _refused: list[str]) -> None:
+            for _ in range(room + 3):
+                links.send(address, mebibyte)
+            assert links.undelivered == 3
+
+        run_with_links(context, scenario)
+
+
+def test_what_a_connection_takes_is_not_counted_as_waiting(context: Context) -> None:
+    address = free_address()
+    mebibyte = bytes(1024 * 1024)
+
+    async def scenario(links: PeerLinks, _refused: list[str]) -> None:
+        with Receiver(context, address) as receiver:
+            for _ in range(peer_transport.WAITING_BYTES_MAX // len(mebibyte) + 3):
+                receiver.frames.clear()
+                links.send(address, mebibyte)
+                await until(lambda: receiver.received() == [mebibyte])
+            assert links.undelivered == 0
+            assert links._peer_by_address[address].waiting_bytes == 0
+
+    run_with_links(context, scenario)
 
 
 # --- who answers, and how many there are

@@ -10,10 +10,12 @@ from gimmal.cluster.meta.commands import REGISTER, Outcome
 from gimmal.wire.peer_messages import Genesis, MetaReply, MetaRequest
 from tests.sim.raft_checks import RaftChecks
 from tests.sim.table_checks import TableChecks
+from tests.sim.violation import Violation
 
 if TYPE_CHECKING:
     from gimmal.wire.peer_messages import PeerMessage
     from tests.sim.host import Host
+    from tests.sim.subject import Watch
 
 
 class Checks:
@@ -46,6 +48,8 @@ class Checks:
         """Look at a host after its turn."""
         watch = host.watch
         assert watch is not None
+        if watch.voter != host.voter:
+            self._on_rebirth(host, watch)
         identity = watch.identity()
         if identity != host.identity:
             self.tables.on_identity(host, identity)
@@ -55,6 +59,14 @@ class Checks:
         state = watch.raft()
         if state != host.raft:
             self.raft.on_state(host, state)
+
+    def _on_rebirth(self, host: "Host", watch: "Watch") -> None:
+        """Look at a process that has given up who it was: it must not owe anything to anybody."""
+        if host.identity.incarnation or (host.raft is not None and (host.raft.term, host.raft.last_index) > (1, 1)):
+            raise Violation("a voter keeps its word", f"{host.voter} is {watch.voter} now, after {host.raft}")
+        self.counts["rebirths"] += 1
+        host.forget()
+        host.voter, host.uuid = watch.voter, watch.uuid
 
     def on_leaving(self, host: "Host", message: "PeerMessage") -> None:
         """Look at a message that leaves."""

@@ -107,7 +107,8 @@ class Simulation:
     def _must_accept(self) -> None:
         """See the cluster take in a newcomer, and change an in-sync set that a leader wants changed."""
         world = self.world
-        seeds = tuple(host.address for host in members(world))  # those of the plan may be gone for good
+        addresses = [host.address for host in members(world)]  # those of the plan may be gone for good
+        seeds = tuple(dict.fromkeys((*self.plan.seeds, *addresses)))
         settings = Settings(_NEWCOMER, kinds.address_of(_NEWCOMER), seeds, expect=0, is_durable=False)
         newcomer = Host(settings, HostClock(0.0, 0, 1.0))
         world.attach(newcomer)

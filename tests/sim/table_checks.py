@@ -42,6 +42,7 @@ class TableChecks:
         self._counts = counts
         self._histories: dict[bytes, TableHistory] = {}
         self.cluster_by_group: dict[str, bytes] = {}
+        self._lived: dict[bytes, None] = {}  # clusters in which somebody is registered
 
     def history(self, cluster: bytes) -> TableHistory:
         history = self._histories.get(cluster)
@@ -63,7 +64,11 @@ class TableChecks:
             raise Violation("who is registered stays", f"{host.name} has left cluster {before.cluster.hex()}")
         if not identity.cluster:
             return
-        ours = self.cluster_by_group.setdefault(host.group, identity.cluster)
+        ours = self.cluster_by_group.get(host.group, b"")
+        if ours not in self._lived:  # a founding that nobody leads may be followed by another
+            self.cluster_by_group[host.group] = ours = identity.cluster
+        if identity.incarnation:
+            self._lived[identity.cluster] = None
         if ours != identity.cluster:
             raise Violation(
                 "one cluster from one founding",

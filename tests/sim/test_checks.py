@@ -218,6 +218,21 @@ def test_only_who_was_never_registered_may_leave_a_cluster_and_its_table(checks:
         look_at(checks, third)
 
 
+def test_only_a_voter_that_owes_nobody_anything_may_become_another(checks: Checks) -> None:
+    one, other, third = puppets()
+    one.log, other.log, third.log = [A], [A], [A]
+    other.term = 2
+    third.who = Identity(CLUSTER, 3)
+    look_at(checks, one, other, third)
+    one.voter, one.uuid, one.log = "n1/2", b"another process!", []
+    look_at(checks, one)
+    assert (one.host.voter, one.host.uuid, checks.counts["rebirths"]) == ("n1/2", b"another process!", 1)
+    for puppet in (other, third):
+        puppet.voter = f"{puppet.host.name}/2"
+        with pytest.raises(Violation, match="a voter keeps its word"):
+            look_at(checks, puppet)
+
+
 BAD_STEPS = {
     "incarnations rise": (table(1, [node_row("n1", 5)]), table(2, [node_row("n1", 4)])),
     "one incarnation per name": (table(1, [node_row("n1", 5)]), table(2, [node_row("n1", 5, b"another process!")])),
@@ -267,8 +282,11 @@ def test_two_processes_that_believe_to_be_one_incarnation_are_caught(checks: Che
 
 def test_two_clusters_from_one_founding_are_caught(checks: Checks) -> None:
     one, other, third = puppets()
+    one.who = Identity(CLUSTER, 1)
+    stillborn = Puppet("n8")
+    stillborn.who = Identity(b"s" * 16, 0)
     other.who = Identity(bytes(16), 1)
-    look_at(checks, one, stranger("n9"))
+    look_at(checks, stillborn, one, stranger("n9"))
     with pytest.raises(Violation, match="one cluster from one founding"):
         look_at(checks, other)
     foreigner = Puppet("x1", group="foreign")

@@ -9,10 +9,11 @@ from gimmal.cluster.membership.dissemination import Dissemination
 from gimmal.cluster.membership.health import LocalHealth
 from gimmal.cluster.membership.members import Member, Members
 from gimmal.cluster.membership.parameters import MembershipParameters
-from gimmal.cluster.membership.rumor import NETWORKS_MAX, REFUTATION_MAX, Profile, Rumor, State, read_rumor
+from gimmal.cluster.membership.rumor import REFUTATION_MAX, Profile, Rumor, State, read_rumor
 from gimmal.cluster.membership.suspicion import Suspicion, Terms, length_s
 from gimmal.cluster.table import Addresses
 from gimmal.hashing import WEIGHT_MAX
+from gimmal.wire import limits
 from gimmal.wire.codec import pack_tree, unpack_tree
 
 PROFILE = Profile("10.0.0.1:7702", "a", 1, (("default", Addresses("10.0.0.1:7700", "10.0.0.1:7701")),))
@@ -46,14 +47,26 @@ def test_a_rumor_survives_the_wire() -> None:
         ("x", "a", 1, (("default", ("one",)),)),
         ("x", "a", 1, (("default", ("one", 2)),)),
         ("x", "a", 1, ((None, ("one", "two")),)),
-        ("x", "a", 1, (("default", ("one", "two")),) * (NETWORKS_MAX + 1)),
+        ("x", "a", 1, (("default", ("one", "two")),) * (limits.NETWORKS_MAX + 1)),
+        ("x" * 257, "a", 1, ()),
+        ("x", "a", 1, (("default", ("one", "x" * 257)),)),
+        ("x", "a", 1, tuple((f"n{number}", ("o" * 256, "t" * 256)) for number in range(limits.NETWORKS_MAX))),
     ],
 )
 def test_a_rumor_with_a_malformed_profile_is_none(profile: Any) -> None:
     assert read_rumor(rumor(profile=profile)) is None
 
 
-@pytest.mark.parametrize("fields", [{"name": ""}, {"refutation": REFUTATION_MAX + 1}, {"state": 3}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": ""},
+        {"refutation": REFUTATION_MAX + 1},
+        {"refutation": REFUTATION_MAX, "state": State.DEAD},
+        {"incarnation": limits.INDEX_MAX + 1},
+        {"state": 3},
+    ],
+)
 def test_a_rumor_that_nobody_could_have_told_is_none(fields: dict[str, Any]) -> None:
     assert read_rumor(rumor()._replace(**fields)) is None
 

@@ -3,9 +3,10 @@
 from typing import Any
 
 from gimmal.cluster.membership import MemberJoined, Rumor, State
+from gimmal.cluster.membership.machine import HEARSAY_MAX
 from gimmal.wire import limits
 from gimmal.wire.peer_messages import BLANK, Ack, Gossip, Nack, Ping, PingRequest, View, ViewDigest
-from tests.unit.membership_cluster import Cluster, profile_of
+from tests.unit.membership_cluster import Cluster, accusation, profile_of
 
 # -- the full exchange ----------------------------------------------------------------------------------------
 
@@ -50,13 +51,76 @@ def test_what_is_no_rumor_is_counted_and_the_others_are_heard() -> None:
     assert cluster.machines["n1"].counters["malformed rumors"] == 3
 
 
-def test_the_view_does_not_grow_beyond_its_bound() -> None:
+def test_the_view_grows_by_rumors_only_within_a_bound_and_the_table_always_finds_room() -> None:
     cluster = Cluster("n1", "n2")
     machine = cluster.machines["n1"]
     rumors = tuple(Rumor(f"x{number}", 1, 0, State.ALIVE, "", 0, None) for number in range(limits.NODES_MAX))
     cluster.tell("n1", Gossip(*BLANK, rumors))
-    assert len(machine.members) == limits.NODES_MAX
-    assert machine.counters["members beyond the limit"] == 2
+    assert len(machine.members) == 2 + HEARSAY_MAX
+    assert machine.counters["members beyond the limit"] == limits.NODES_MAX - HEARSAY_MAX
+    machine.adopt([(f"n{number}", 1, profile_of(f"n{number}")) for number in range(3, 103)], cluster.now)
+    assert len(machine.members) == 102 + HEARSAY_MAX
+    machine.adopt([("x0", 1, profile_of("x0"))], cluster.now)
+    assert cluster.tell("n1", Gossip(*BLANK, (Rumor("late", 1, 0, State.ALIVE, "", 0, None),))) != []
+    assert cluster.tell("n1", Gossip(*BLANK, (Rumor("later", 1, 0, State.ALIVE, "", 0, None),))) == []
+
+
+def test_nobody_is_given_another_life_by_a_rumor() -> None:
+    cluster = Cluster("n1", "n2", "n3")
+    rumors = tuple(Rumor("n3", life, 0, state, "n2", 0, None) for life in (2, 2**40, 2**53) for state in State)
+    assert cluster.tell("n1", Gossip(*BLANK, rumors)) == []
+    assert cluster.machines["n1"].members["n3"].incarnation == 1
+    assert cluster.machines["n1"].counters["lives that are not in the table"] == len(rumors)
+    cluster.run(3)
+    assert cluster.agree_that_all_live()
+
+
+def test_what_the_table_says_of_a_name_takes_the_place_of_every_rumor() -> None:
+    cluster = Cluster("n1", "n2")
+    machine = cluster.machines["n1"]
+    rumors = (
+        Rumor("n8", 2**40, 9, State.DEAD, "n2", 0, None),
+        Rumor("n9", 5, 9, State.ALIVE, "", 0, profile_of("elsewhere")),
+    )
+    cluster.tell("n1", Gossip(*BLANK, rumors))
+    rows = [("n8", 7, profile_of("n8")), ("n9", 5, profile_of("n9"))]
+    assert machine.adopt(rows, cluster.now) == [MemberJoined("n8", 7)]
+    assert (machine.members["n8"].state, machine.peer_of("n8"), machine.peer_of("n9")) == (
+        State.ALIVE,
+        "n8:7702",
+        "n9:7702",
+    )
+
+
+def test_no_rumor_moves_a_member_to_another_address() -> None:
+    cluster = Cluster("n1", "n2", "n3")
+    cluster.tell("n1", Gossip(*BLANK, (Rumor("n3", 1, 5, State.ALIVE, "", 0, profile_of("elsewhere")),)))
+    assert cluster.machines["n1"].members["n3"].refutation == 5
+    assert cluster.machines["n1"].peer_of("n3") == "n3:7702"
+
+
+def test_a_node_can_answer_every_accusation() -> None:
+    cluster = Cluster("n1", "n2")
+    cluster.tell("n1", Gossip(*BLANK, tuple(accusation("n1", 2**53 - back) for back in range(3))))
+    own = cluster.machines["n1"].members["n1"]
+    assert (own.state, own.refutation) == (State.ALIVE, 2**53)
+    cluster.run(3)
+    assert cluster.agree_that_all_live()
+
+
+def test_a_member_is_sent_a_view_at_most_once_a_second_and_a_stranger_none() -> None:
+    cluster = Cluster("n1", "n2", "n3")
+    machine = cluster.machines["n1"]
+    machine.drain()
+    for _ in range(100):
+        cluster.tell("n1", ViewDigest(*BLANK, b"different"))
+        cluster.tell("n1", View(*BLANK, False, ()))
+        cluster.tell("n1", ViewDigest(*BLANK, b"different"), sender="stranger")
+    assert [receiver for receiver, _ in machine.drain()] == ["n2"]
+    cluster.tell("n1", View(*BLANK, False, ()), sender="n3")
+    cluster.now += 1
+    cluster.tell("n1", ViewDigest(*BLANK, b"different"))
+    assert [receiver for receiver, _ in machine.drain()] == ["n3", "n2"]
 
 
 def test_a_ping_request_for_somebody_unknown_is_not_heard_and_their_number_is_bounded() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from gimmal.cluster.raft import Configuration, is_single_change, read_configuration
+from gimmal.wire import limits
 
 
 def configuration(voters: str, learners: str = "") -> Configuration:
@@ -34,7 +35,14 @@ def test_a_configuration_is_read_from_a_tree() -> None:
     assert read_configuration(((), ())).members == ()
 
 
-@pytest.mark.parametrize("tree", [(), (("a",),), (("a", "a"), ()), (("a",), ("a",)), ((1,), ()), (("",), ()), 7, None])
+@pytest.mark.parametrize(
+    "tree",
+    [
+        *((), (("a",),), (("a", "a"), ()), (("a",), ("a",)), ((1,), ()), (("",), ()), 7, None),
+        (("a" * (limits.NAME_BYTES_MAX + 1),), ()),
+        (("a",), tuple(f"v{number}" for number in range(limits.VOTERS_MAX))),
+    ],
+)
 def test_what_is_no_configuration_is_refused(tree: object) -> None:
     with pytest.raises((ValueError, TypeError)):
         read_configuration(tree)

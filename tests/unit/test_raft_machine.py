@@ -419,6 +419,11 @@ def huge() -> list[RaftMessage]:
         VoteRequest(*RAFT_BLANK, "b", "a", 3, True, HUGE, HUGE),
         InstallSnapshot(*RAFT_BLANK, "b", "a", 2, HUGE, 2, HUGE, ABC, ()),
         VoteRequest(*RAFT_BLANK, "b", "a", HUGE, False, HUGE, HUGE),
+        VoteRequest(*RAFT_BLANK, "b", "a", HUGE, True, HUGE, HUGE),
+        Vote(*RAFT_BLANK, "b", "a", HUGE, False, is_granted=False),
+        append(HUGE, (1, 1), (HUGE, NOOP, ()), commit=HUGE),
+        AppendReply(*RAFT_BLANK, "b", "a", HUGE, False, HUGE, HUGE, HUGE),
+        InstallSnapshot(*RAFT_BLANK, "b", "a", HUGE, HUGE, HUGE, HUGE, ABC, ()),
     ]
 
 
@@ -438,3 +443,21 @@ def test_no_number_is_too_large(message: RaftMessage, is_leading: bool) -> None:
     raft.on_saved(9.0)
     raft.drain()
     assert raft.commit_index <= raft.last_index
+    assert (raft.term, raft.last_index) < (10, 10), "a lie about a number lasts for ever"
+
+
+def test_one_message_raises_a_term_only_so_far() -> None:
+    raft = voter()
+    raft.receive(append(1 + limits.TERM_STEP_MAX + 1), 1.0)
+    assert raft.term == 1
+    raft.receive(append(1 + limits.TERM_STEP_MAX), 1.0)
+    assert raft.term == 1 + limits.TERM_STEP_MAX
+
+
+def test_one_snapshot_carries_a_log_only_so_far() -> None:
+    raft = voter()
+    beyond = raft.last_index + limits.INDEX_STEP_MAX + 1
+    raft.receive(InstallSnapshot(*RAFT_BLANK, "b", "a", 2, beyond, 2, 0, ABC, ()), 1.0)
+    assert raft.last_index < 10
+    raft.receive(InstallSnapshot(*RAFT_BLANK, "b", "a", 2, beyond - 1, 2, 0, ABC, ()), 1.0)
+    assert raft.last_index == beyond - 1

@@ -17,8 +17,6 @@ from gimmal.cluster.membership.members import Member
 from gimmal.cluster.membership.parameters import MembershipParameters
 from gimmal.cluster.membership.rumor import Profile, Rumor, State
 
-Superseded = LaterLifeRumored
-
 __all__ = [
     "Fact",
     "LaterLifeRumored",
@@ -32,5 +30,4 @@ __all__ = [
     "Profile",
     "Rumor",
     "State",
-    "Superseded",
 ]

@@ -136,12 +136,11 @@ class Membership:
             if name == self.name or incarnation < self._tabled.get(name, 0):
                 continue
             self._tabled[name] = incarnation
-            rumor = Rumor(name, incarnation, 0, _ALIVE, "", 0, profile)
             known = self._members.all.get(name)
-            if known is not None and known.incarnation > incarnation:  # hearsay
-                self._believe(rumor, known, now, is_told_on=False)
-            else:
-                self._hear(rumor, now, is_told_on=False)
+            if known is None or known.incarnation != incarnation:
+                self._believe(Rumor(name, incarnation, 0, _ALIVE, "", 0, profile), known, now, is_told_on=False)
+            elif known.profile != profile:
+                self._put(known._replace(profile=profile), now)
         return self._take_facts()
 
     def receive(self, message: PeerMessage, now: float) -> list[Fact]:
@@ -287,7 +286,7 @@ class Membership:
                 self._hear(rumor, now)
         return is_doubted
 
-    def _hear(self, rumor: Rumor, now: float, *, is_told_on: bool = True) -> None:
+    def _hear(self, rumor: Rumor, now: float) -> None:
         if rumor.name == self.name:
             self._hear_of_myself(rumor, now)
             return
@@ -297,7 +296,7 @@ class Membership:
         elif known is None and rumor.name not in self._tabled and not self._has_room_for_hearsay():
             self.counters["members beyond the limit"] += 1
         elif known is None or rumor[1:4] > known[1:4]:
-            self._believe(rumor, known, now, is_told_on=is_told_on)
+            self._believe(rumor, known, now, is_told_on=True)
         elif rumor.incarnation == known.incarnation:
             if known.profile is None and rumor.profile is not None:
                 self._put(known._replace(profile=rumor.profile), now)

@@ -28,7 +28,7 @@ from typing import Any, Final
 from gimmal.cluster.meta import commands, rows
 from gimmal.cluster.meta.commands import Outcome, Registration, Result, addresses_of, read_registration
 from gimmal.cluster.table import ALIVE, FENCED, Incarnation, NodeRow, PartitionRow, Table
-from gimmal.wire import limits
+from gimmal.wire import checks, limits
 
 _DONE: Final = Result(Outcome.DONE)
 
@@ -110,12 +110,17 @@ class MetaState:
         """
         state = cls()
         table_tree, state._copies, state._on_total_loss, state._voters, numbers = tree
-        if type(state._copies) is not int or state._on_total_loss not in (commands.REFUSE, commands.START_EMPTY):
+        is_loss_known = state._on_total_loss in (commands.REFUSE, commands.START_EMPTY)
+        if not (is_loss_known and type(state._copies) is int and 1 <= state._copies <= limits.COPIES_MAX):
             raise ValueError("no such settings of a cluster")
-        if type(state._voters) is not tuple or not all(type(voter) is str for voter in state._voters):
+        if not (type(state._voters) is tuple and len(state._voters) <= limits.VOTERS_MAX):
+            raise ValueError("no such number of voters")
+        if not all(map(checks.is_name, state._voters)):
             raise ValueError("voters are not names")
+        if not (type(numbers) is tuple and len(numbers) <= limits.NODES_MAX):
+            raise ValueError("no such number of request numbers")
         for name, incarnation, number in numbers:
-            if not (type(name) is str and type(incarnation) is type(number) is int):
+            if not (checks.is_name(name) and checks.are_numbers((incarnation, number))):
                 raise ValueError("request numbers are not numbers of nodes")
             state._request_number_by_leader[name] = (incarnation, number)
         if table_tree is not None:

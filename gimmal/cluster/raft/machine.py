@@ -24,10 +24,9 @@ Rules, each in the method or function named:
   if its removal may not be committed yet: until then the others may need its log (`_may_campaign`; thesis, 4.2.2).
 
 What does not fit the rules of the protocol is dropped without a trace, and so is what would carry a term or a log
-further at once than time could have (`wire.limits`): numbers only rise here, so the highest that is believed stays. What
-breaks an invariant of this side's own
-stops the process. Not here: leases (`confirmed_since` is what they need), forwarding of proposals, hand-over of
-leadership, what a command means.
+further at once than time could have (`wire.limits`): numbers only rise here, so a lie that is believed stays. What
+breaks an invariant of this side's own stops the process. Not here: leases (`confirmed_since` is what they need),
+forwarding of proposals, hand-over of leadership, what a command means.
 """
 
 from collections.abc import Callable
