@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from gimmal.cluster.meta.commands import read_registration
 from gimmal.cluster.table import Addresses
 from gimmal.errors import ConfigError
 from gimmal.hashing import WEIGHT_MAX, check_partitions
@@ -101,10 +102,14 @@ class NodeConfig:
             )
 
     def settings(self, uuid: bytes) -> NodeSettings:
-        """Return what the core of the node is told; `uuid` (16 bytes) names this start of it."""
+        """Return what the core of the node is told; `uuid` (16 bytes) names this start of it.
+
+        Raises:
+            ConfigError: its name and addresses together are more than a cluster takes.
+        """
         addresses = Addresses(self.advertise_client or self.client, self.advertise_pubsub or self.pubsub)
         may_found = not self.join if self.bootstrap is None else self.bootstrap
-        return NodeSettings(
+        settings = NodeSettings(
             name=self.name,
             uuid=uuid,
             peer=self.advertise_peer or self.peer,
@@ -117,6 +122,12 @@ class NodeConfig:
             memory_limits=self.memory_limits,
             is_durable=self.data_dir is not None,
         )
+        voter = f"{settings.name}/{uuid.hex()}"
+        try:
+            read_registration((self.name, uuid, voter, self.zone, self.weight, settings.peer, settings.networks))
+        except ValueError as reason:
+            raise ConfigError(f"no cluster could take this node in: {reason}") from None
+        return settings
 
     @property
     def memory_limits(self) -> MemoryLimits:

@@ -273,6 +273,13 @@ def test_each_socket_has_an_address_of_its_own() -> None:
     assert "each needs an address of its own" in complaint({"pubsub": "127.0.0.1:7701"})
 
 
+def test_a_node_whose_names_and_addresses_are_too_long_together_is_told_so() -> None:
+    networks = tuple((str(number) * 250, Addresses("c" * 250, "p" * 250)) for number in range(3))
+    config = NodeConfig(name="n" * 200, networks=networks)
+    with pytest.raises(ConfigError, match=r"no cluster could take this node in: .* at most 2048 bytes"):
+        config.settings(UUID)
+
+
 def test_networks_as_tables_of_a_file_come_after_the_default_one(tmp_path: Path) -> None:
     file = toml(tmp_path, '[networks.host]\nclient = "127.0.0.1:17700"\npubsub = "127.0.0.1:17702"\n')
     assert load_config({}, {}, file).settings(UUID).networks == (

@@ -347,6 +347,21 @@ def test_a_restarted_voter_asks_for_votes_whom_only_its_log_gives_an_address() -
     assert asked == {"e:7701"}, "b is in no table and no entry: it has to be heard first"
 
 
+def test_who_leads_a_group_that_founded_nothing_rests_and_stays_who_it_is() -> None:
+    node = joined()
+    voter = node.core.control.enrolment.me.voter
+    for end, entries in ((0, ((1, CONFIGURATION, ((voter,), ())),)), (1, ())):
+        append = messages.AppendEntries(*messages.RAFT_BLANK, "evil/1", voter, 1, end, end, 1, 1, entries)
+        append.peer = "evil:1"
+        node.take(append)
+    for _ in range(200):
+        node.now = max(node.now, node.core.next_deadline())
+        node.turn()
+    assert node.core.control.meta.role == "leader"
+    assert node.now > 105.0, "each turn waits for something"
+    assert node.facts()["incarnation"] == 2
+
+
 def test_a_registered_node_never_leaves() -> None:
     node = joined()
     cluster = node.facts()["cluster"]
