@@ -87,13 +87,12 @@ def of_kind(kept: dict[str, Figures], kind: str) -> Iterable[Figures]:
 
 
 def tables_of(kept: dict[str, Figures]) -> str:
-    return "\n".join(
-        (
-            table(DETECTION_HEAD, detection_rows(kept)),
-            table(TRAFFIC_HEAD, traffic_rows(kept)),
-            table(STALLS_HEAD, stalls_rows(kept)),
-        )
+    parts = (
+        (DETECTION_HEAD, list(detection_rows(kept))),
+        (TRAFFIC_HEAD, list(traffic_rows(kept))),
+        (STALLS_HEAD, list(stalls_rows(kept))),
     )
+    return "\n".join(table(head, rows) for head, rows in parts if rows)
 
 
 def run_all(trials: Sequence[Trial], seed: int, jobs: int) -> dict[str, Figures]:
