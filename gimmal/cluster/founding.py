@@ -42,7 +42,8 @@ _FORGET_AFTER_S: Final = 15.0
 _NEWCOMERS_MAX: Final = 1_024
 _ATTEMPT_LASTS_S: Final = 2.0
 _LOCK_EVERY_S: Final = 0.3
-_LOCK_LASTS_S: Final = _FORGET_AFTER_S
+_LOCK_LASTS_S: Final = 60.0
+"""How long a silent founder is waited for. It may have all promises, and come back with a cluster."""
 _LOOK_FOR_SEEDS_S: Final = 2.0
 _NEVER: Final = float("inf")
 
@@ -310,8 +311,11 @@ class Founding:
         return []
 
     def _say_hello(self) -> None:
+        promised = self._promise.founder.name if self._promise is not None else ""
         self._others = {
-            name: newcomer for name, newcomer in self._others.items() if self._now - newcomer.seen_at <= _FORGET_AFTER_S
+            name: newcomer
+            for name, newcomer in self._others.items()
+            if name == promised or self._now - newcomer.seen_at <= _FORGET_AFTER_S
         }
         addresses = [*self._seeds, *(newcomer.registration.peer for newcomer in self._others.values())]
         hello = self._hello(is_answer=False)

@@ -26,9 +26,14 @@ def founding_command(cluster: bytes, members: Sequence[Registration], partitions
 
 
 def founding_configuration(members: Sequence[Registration]) -> Configuration:
-    """Return the first voters: the founder, which comes first, then others by name, from as many zones as there are."""
+    """Return the first voters: the founder, which comes first, then others by name, from as many zones as there are.
+
+    Of two members both vote until they are registered. If the founder alone were a majority, it could lead a cluster of
+    which nobody else has ever heard, and the other might found one with somebody else.
+    """
     voters, others = [members[0]], sorted(members[1:])
-    while len(voters) < voters_wanted(len(members)):
+    wanted = 2 if len(members) == 2 else voters_wanted(len(members))
+    while len(voters) < wanted:
         zones = Counter(voter.zone for voter in voters)
         chosen = min(others, key=lambda node: (zones[node.zone], node.name))
         others.remove(chosen)

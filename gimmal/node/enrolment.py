@@ -4,10 +4,9 @@
     a cluster's    it registers with the leader of the meta group (Contact), also if it was named by the founding
     registered     it is incarnation n; heartbeats keep it so; newcomers are told where they are (Reception)
 
-It can go back: a cluster that never answered is left for another, and so is a founding from which no leader came, since
-too many of its nodes were lost at once; a node whose name was given to another process meanwhile (`Disowned`) is nobody
-again, and goes on asking to be registered. Once a node was registered, or has given a vote to a cluster that it joined,
-it never leaves: what its journal says binds its next life too.
+It can go back: a cluster that never answered is left for another; a node whose name was given to another process
+meanwhile (`Disowned`) is nobody again, and goes on asking to be registered. Once a node was registered, is a founding
+member, or has given a vote to a cluster that it joined, it never leaves: what its journal says binds its next life too.
 
 What changes is returned as facts; what others have to know (`cluster`, `incarnation`) is read from here.
 """
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 _ABANDON_AFTER_S: Final = 10.0
 _INTRODUCE_AFTER_S: Final = 3.0
-_STILLBORN_AFTER_S: Final = 30.0
 _NEVER: Final = float("inf")
 
 
@@ -58,7 +56,7 @@ class Disowned(NamedTuple):
 
 
 class Abandoned(NamedTuple):
-    """This node belongs to no cluster any more: what it had found, or was part of founding, came to nothing."""
+    """This node belongs to no cluster any more: the one that it had found is not there."""
 
 
 Fact: TypeAlias = Begun | Registered | Disowned | Abandoned
@@ -87,7 +85,6 @@ class Enrolment:
         self._known_peers: tuple[str, ...] = ()
         self._refusal = ""
         self._heard_cluster_at = now
-        self._born_at = _NEVER  # when this very process became part of a founding that no leader has confirmed yet
         self._outbox: list[tuple[str, PeerMessage]] = []
         if meta.cluster:
             chronicle.tell("info", f"node {self.me.name} belongs to cluster {meta.cluster.hex()} by its journal")
@@ -113,10 +110,18 @@ class Enrolment:
         if self._founding is not None:
             return f"{name} belongs to no cluster yet: {self._founding.why()}"
         if not self.incarnation:
-            return f"{name} is not registered in its cluster: {self._refusal or 'no answer from its leader yet'}"
+            return f"{name} is not registered in its cluster: {self._refusal or self._why_silent()}"
         if state == "joining":
             return f"{name} has no table yet in which it is named"
         return f"{name} was declared dead and is about to be taken back" if state == "fenced" else ""
+
+    def _why_silent(self) -> str:
+        if self._meta.role != "voter" or self._meta.origin is None:
+            return "no answer from its leader yet"
+        return (
+            "no leader has come out of its founding yet. If its other founding members were lost with all they knew, "
+            "start this node anew, with an empty data directory if it has one"
+        )
 
     # -- in ---------------------------------------------------------------------------------------------------------
 
@@ -255,20 +260,12 @@ class Enrolment:
         self.contact.request((commands.REGISTER, tuple(self.me)), now, persists=True)
 
     def _leave_if_hopeless(self, now: float) -> list[Fact]:
-        """Look for a cluster anew if the one that was found is not there any more, or never came to be."""
-        name = self.cluster.hex()
-        if now - self._born_at > _STILLBORN_AFTER_S and self._meta.has_followed_nobody:
-            # Too many that the founding counted on may be gone, and it would bind this node for ever. To those who know
-            # it from there, if there are any, it is as if its process had died and another one had started.
-            self._chronicle.tell("warning", f"no leader came out of the founding of cluster {name}: looking anew")
-            self._meta.forget(now)
-            uuid = self._dice.getrandbits(128).to_bytes(16, "big")
-            self.me = self.me._replace(uuid=uuid, voter=self._meta.voter)
-        elif self.cluster and self._meta.is_blank and now - self._heard_cluster_at > _ABANDON_AFTER_S:
-            self._chronicle.tell("warning", f"cluster {name} does not answer: looking for another")
-        else:
+        """Look for a cluster anew when the one that was found is not there any more, and never took this node in."""
+        if not (self.cluster and self._meta.is_blank and now - self._heard_cluster_at > _ABANDON_AFTER_S):
             return []
-        self._table, self._born_at = None, _NEVER
+        name = self.cluster.hex()
+        self._chronicle.tell("warning", f"cluster {name} does not answer: looking for another")
+        self._table = None
         self._look_for_a_cluster(now)
         return [Abandoned()]
 
@@ -313,7 +310,6 @@ class Enrolment:
 
     def _begin(self, origin: Snapshot, now: float) -> list[Fact]:
         """Start as a founding member; it is somebody only when a leader says so, which most voters have chosen."""
-        self._born_at = now
         self._table = self._meta.begin(origin, now)
         self._enter(self._table.cluster, now)
         self.reception = Reception(self.cluster, origin)
@@ -334,7 +330,7 @@ class Enrolment:
     def _be_registered(self, incarnation: int, now: float) -> list[Fact]:
         if incarnation <= self.incarnation:
             return []
-        self.incarnation, self._refusal, self._born_at = incarnation, "", _NEVER
+        self.incarnation, self._refusal = incarnation, ""
         self._meta.on_bound(self.cluster)
         self.contact.start_beating(now)
         self._chronicle.tell("info", f"node {self.me.name} is registered as incarnation {incarnation}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.commands import Outcome, Result
-from gimmal.cluster.meta.group import GENESIS_INDEX, GENESIS_TERM, Decided, Deposed, Elected, Fact, MetaGroup
+from gimmal.cluster.meta.group import GENESIS_INDEX, Decided, Deposed, Elected, Fact, MetaGroup
 from gimmal.cluster.meta.state import MetaState
 from gimmal.cluster.meta.steward import Steward, StewardParameters, Suspicions
 from gimmal.cluster.raft import (
@@ -85,15 +85,6 @@ class MetaShare:
         return not self.cluster and raft.term == 0 and raft.last_index == 0
 
     @property
-    def has_followed_nobody(self) -> bool:
-        """Whether no vote of this founding voter's, and no entry that it took, can be what a leader counts on.
-
-        A voter that forgot either might help to elect somebody who lacks what was committed with it.
-        """
-        raft = self.group.raft
-        return raft.term <= GENESIS_TERM and raft.last_index <= GENESIS_INDEX
-
-    @property
     def origin(self) -> Snapshot | None:
         """The snapshot that the cluster began with, if this node still has it."""
         snapshot = self.group.raft.log.snapshot
@@ -117,13 +108,6 @@ class MetaShare:
             self.group = MetaGroup(self.voter, stored, RaftParameters(), self._dice, now)
             self._is_reborn = True
         return table
-
-    def forget(self, now: float) -> None:
-        """Be no part of any cluster, as a voter that nobody has heard of."""
-        self.cluster, self.voter = b"", _new_voter(self._name, self._dice)
-        self.group = MetaGroup(self.voter, Stored(), RaftParameters(), self._dice, now)
-        self.steward.stop()
-        self._is_reborn, self._stands = True, False
 
     def stand(self) -> None:
         """Stand for election with the next tick: a founder need not wait until it misses a leader."""
@@ -247,7 +231,3 @@ class MetaShare:
             self._outbox.append(
                 (address, MetaReply(*BLANK, number, int(result.outcome), result.value, result.text, leader))
             )
-
-
-def _new_voter(name: str, dice: "Random") -> str:
-    return f"{name}/{dice.getrandbits(128):032x}"

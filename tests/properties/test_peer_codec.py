@@ -8,13 +8,15 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from gimmal.errors import RemoteProtocolError
-from gimmal.wire import limits
+from gimmal.wire import checks, limits
 from gimmal.wire.codec import VERSION, decode, encode, frames, pack_tree, pack_value, unpack_tree
 from gimmal.wire.kinds import FROM_NODES, KINDS
 from gimmal.wire.messages import Message
 from gimmal.wire.peer_messages import PeerMessage
 
 NATURALS = st.one_of(st.sampled_from([0, 1, 127, 128, 2**32, limits.INTEGER_MAX]), st.integers(0, limits.INTEGER_MAX))
+TERMS = st.one_of(st.sampled_from([0, 1, limits.TERM_MAX]), st.integers(0, limits.TERM_MAX))
+INDEXES = st.one_of(st.sampled_from([0, 1, limits.INDEX_MAX]), st.integers(0, limits.INDEX_MAX))
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 NAMES = st.one_of(TEXTS, st.just("n" * limits.NAME_BYTES_MAX))
 LEAVES = st.one_of(st.none(), st.booleans(), st.integers(-5, 2**62), st.binary(max_size=5), TEXTS)
@@ -35,22 +37,24 @@ BY_FIELD: dict[str, SearchStrategy[Any]] = {
     **dict.fromkeys(["founding", "uuid"], UUIDS),
     "digest": st.binary(min_size=8, max_size=8),
     "rumors": RUMORS,
-    "entries": st.lists(st.tuples(NATURALS, NATURALS, BRANCHES), max_size=4).map(tuple),
+    "entries": st.lists(st.tuples(TERMS, NATURALS, BRANCHES), max_size=4).map(tuple),
     "configuration": st.tuples(VOTERS, VOTERS),
     **dict.fromkeys(["state", "command", "profile"], BRANCHES),
     "peers": st.lists(TEXTS, max_size=4).map(tuple),
     "table": st.one_of(st.none(), BRANCHES),
 }
 """What a field may hold, where its type does not say it."""
+BY_CHECK: dict[Any, SearchStrategy[Any]] = {checks.is_term: TERMS, checks.is_index: INDEXES}
 BY_TYPE: dict[Any, SearchStrategy[Any]] = {int: NATURALS, bool: st.booleans()}
 
 
 def messages_of(message_class: type[Message]) -> SearchStrategy[Message]:
     types = get_type_hints(message_class)
     names = [field.name for field in fields(message_class)]
+    known = next(known for made, known in KINDS.values() if made is message_class)
     return st.builds(
         message_class,
-        **{name: BY_FIELD[name] if name in BY_FIELD else BY_TYPE[types[name]] for name in names},
+        **{name: BY_CHECK.get(known[name], BY_FIELD.get(name, BY_TYPE.get(types[name]))) for name in names},
     )
 
 

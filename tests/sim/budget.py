@@ -32,10 +32,12 @@ class Budget:
         """Say whether the process of a machine may die now."""
         if host.core is None:
             return False
-        if host.remembers or host.group != HOME:
+        if host.group != HOME:
             return True
         if not self._is_founded():
-            return self._may_founder_forget(host)
+            return host.remembers or self._may_founder_forget(host)
+        if host.remembers:  # a promise is not on the disk
+            return bool(host.identity.incarnation) or self._keeps_few_outside(host)
         return self._keeps_few_outside(host) and self._can_elect_without(host)
 
     def may_retire(self, host: Host) -> bool:

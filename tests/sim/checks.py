@@ -15,7 +15,6 @@ from tests.sim.violation import Violation
 if TYPE_CHECKING:
     from gimmal.wire.peer_messages import PeerMessage
     from tests.sim.host import Host
-    from tests.sim.subject import Watch
 
 
 class Checks:
@@ -49,7 +48,7 @@ class Checks:
         watch = host.watch
         assert watch is not None
         if watch.voter != host.voter:
-            self._on_rebirth(host, watch)
+            raise Violation("a voter keeps its word", f"{host.voter} calls itself {watch.voter} now")
         identity = watch.identity()
         if identity != host.identity:
             self.tables.on_identity(host, identity)
@@ -59,14 +58,6 @@ class Checks:
         state = watch.raft()
         if state != host.raft:
             self.raft.on_state(host, state)
-
-    def _on_rebirth(self, host: "Host", watch: "Watch") -> None:
-        """Look at a process that has given up who it was: it must not owe anything to anybody."""
-        if host.identity.incarnation or (host.raft is not None and (host.raft.term, host.raft.last_index) > (1, 1)):
-            raise Violation("a voter keeps its word", f"{host.voter} is {watch.voter} now, after {host.raft}")
-        self.counts["rebirths"] += 1
-        host.forget()
-        host.voter, host.uuid = watch.voter, watch.uuid
 
     def on_leaving(self, host: "Host", message: "PeerMessage") -> None:
         """Look at a message that leaves."""

@@ -32,10 +32,6 @@ class NodeWatch:
     def voter(self) -> str:
         return self._control.meta.voter
 
-    @property
-    def uuid(self) -> bytes:
-        return self._control.enrolment.me.uuid
-
     def identity(self) -> Identity:
         known, control = self._identity, self._control
         if control.incarnation != known.incarnation or control.cluster != known.cluster:

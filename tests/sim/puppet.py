@@ -16,7 +16,7 @@ class Puppet:
     """A watch over nothing. `log` are the entries behind `compacted`, an (index, term)."""
 
     def __init__(self, name: str, group: str = "home") -> None:
-        self.voter, self.uuid = f"{name}/1", name.encode().ljust(16)
+        self.voter = f"{name}/1"
         self.term, self.leads, self.commit = 1, False, 0
         self.compacted = (0, 0)
         self.log: list[Entry] = []
@@ -28,7 +28,7 @@ class Puppet:
         self.host.watch = self
         self.host.core = object()  # type: ignore[assignment]
         self.host.voter = self.voter
-        self.host.uuid = self.uuid
+        self.host.uuid = name.encode().ljust(16)
         self.host.life = 1
 
     def compact(self) -> None:

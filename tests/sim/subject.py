@@ -64,11 +64,6 @@ class Watch(Protocol):
         """The identity under which this process may vote."""
         ...
 
-    @property
-    def uuid(self) -> bytes:
-        """Which process this is, as it tells others."""
-        ...
-
     def identity(self) -> Identity: ...
 
     def table(self) -> Table | None:

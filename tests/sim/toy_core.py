@@ -179,10 +179,6 @@ class ToyWatch:
     def voter(self) -> str:
         return self._core.me.voter
 
-    @property
-    def uuid(self) -> bytes:
-        return self._core.me.uuid
-
     def identity(self) -> Identity:
         return self._core.identity
 
