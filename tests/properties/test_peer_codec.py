@@ -1,5 +1,6 @@
 """Messages between nodes survive the wire; whatever arrives is decoded to a well-formed message or refused."""
 
+from collections import defaultdict
 from dataclasses import fields
 from typing import Any, get_type_hints
 
@@ -45,7 +46,7 @@ BY_FIELD: dict[str, SearchStrategy[Any]] = {
 }
 """What a field may hold, where its type does not say it."""
 BY_CHECK: dict[Any, SearchStrategy[Any]] = {checks.is_term: TERMS, checks.is_index: INDEXES}
-BY_TYPE: dict[Any, SearchStrategy[Any]] = {int: NATURALS, bool: st.booleans()}
+BY_TYPE: dict[Any, SearchStrategy[Any]] = defaultdict(st.nothing, {int: NATURALS, bool: st.booleans()})
 
 
 def messages_of(message_class: type[Message]) -> SearchStrategy[Message]:
@@ -54,7 +55,7 @@ def messages_of(message_class: type[Message]) -> SearchStrategy[Message]:
     known = next(known for made, known in KINDS.values() if made is message_class)
     return st.builds(
         message_class,
-        **{name: BY_CHECK.get(known[name], BY_FIELD.get(name, BY_TYPE.get(types[name]))) for name in names},
+        **{name: BY_CHECK.get(known[name], BY_FIELD.get(name, BY_TYPE[types[name]])) for name in names},
     )
 
 

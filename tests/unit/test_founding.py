@@ -246,9 +246,9 @@ def test_a_promise_ends_when_its_founder_is_silent_for_long() -> None:
     street.run(1)
     del street.newcomers["a"]
     assert street.newcomers["b"]._promise is not None
-    street.run(10)
+    street.run(58)
     assert street.newcomers["b"]._promise is not None
-    street.run(10)
+    street.run(3)
     assert street.newcomers["b"]._promise is None
 
 
