@@ -19,7 +19,7 @@ Rules that make it one cluster:
 - A Genesis names the processes it is for. It counts for them unless they are bound by another promise meanwhile; who
   has it passes it on (`reception`), so a founder may die as soon as one node of its founding has heard of it.
 - A node that finds a cluster joins it, whatever it was told to found; while it is bound by a promise it says so to its
-  founder instead, which then gives up.
+  founder instead, which then gives up. Once its founder belongs to a cluster itself, it waits for no other founding.
 
 What it does not do: it cannot know of newcomers that nobody names. `expect` should be the number of nodes that are
 started, and must be more than half of them: else two founders that cannot hear each other may both find enough.
@@ -223,9 +223,10 @@ class Founding:
     def _on_belonging(self, message: Belonging) -> list[Fact]:
         if not message.cluster:
             return []
-        if self._promise is not None and not self._is_promised(message.cluster):
+        promise = self._promise
+        if promise is not None and promise.founder.name != message.sender and not self._is_promised(message.cluster):
             news = Belonging(message.cluster, *BLANK[1:], message.leader, message.peers)
-            self._outbox.append((self._promise.founder.peer, news))
+            self._outbox.append((promise.founder.peer, news))
             return []
         self._give_up()
         peers = tuple(dict.fromkeys(address for address in (message.leader, *message.peers) if address))

@@ -274,6 +274,15 @@ def test_who_is_bound_tells_its_founder_of_a_cluster_that_exists() -> None:
     assert street.newcomers["b"]._promise is None, "it has been released"
 
 
+def test_who_is_bound_waits_no_longer_when_its_founder_belongs_to_a_cluster() -> None:
+    street = Street("abc", {"a": 3})
+    street.is_lost = lambda sender, to, message: isinstance(message, Locked) and sender == "c"
+    street.run(1)
+    assert street.newcomers["b"]._promise is not None
+    street.deliver("b", "a", Belonging(CLUSTER, 1, 0, 5, "a", "a:7701", ()))
+    assert street.facts == [("b", ClusterFound(CLUSTER, ("a:7701",)))]
+
+
 # -- the news ---------------------------------------------------------------------------------
 
 
