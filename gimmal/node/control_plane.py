@@ -133,8 +133,7 @@ class ControlPlane:
         if message.source:
             self.enrolment.on_heard_cluster(now)
         if message.table_version > self.tracking.version:
-            teller = self._address_of(message.sender) or self.enrolment.contact.believed  # without a table, any will do
-            self.tracking.on_heard(message.table_version, teller, now)
+            self.tracking.on_heard(message.table_version, self._where_now(message), now)
 
     def on_refused(self, address: str, now: float) -> None:
         """Learn that nobody listens at a peer address any more: the process that did is gone."""
@@ -193,7 +192,7 @@ class ControlPlane:
         self.tracking.answer(self._address_of(message.sender), message.since, now)
 
     def _on_rows(self, message: messages.Rows, now: float) -> None:
-        if self.tracking.on_rows(message, self._address_of(message.sender), self.cluster):
+        if self.tracking.on_rows(message, self._where_now(message), self.cluster):
             self._on_table(now)
 
     def _on_table(self, now: float) -> None:
@@ -339,6 +338,12 @@ class ControlPlane:
         here = self.enrolment.me.peer
         self._to_self += [message for address, message in outbox if address == here]
         return [(address, message) for address, message in outbox if address and address != here]
+
+    def _where_now(self, message: PeerMessage) -> str:
+        """Return the peer address of who sent a message; if it is in no table, or moved since, that of the leader."""
+        row = self.table.node(message.sender) if self.table is not None else None
+        is_known = row is None or row.incarnation == message.source
+        return (self._address_of(message.sender) if is_known else "") or self.enrolment.contact.believed
 
     def _address_of_voter(self, voter: str) -> str:
         known = self._voters.get(voter) or self.meta.group.address_of(voter)

@@ -146,7 +146,9 @@ class MetaShare:
         elif not self.is_leader:
             result = Result(Outcome.NOT_LEADER)
         else:
-            result = self.group.state.answer_without_entry(command) or self.group.request(ticket, command, now)
+            is_up_to_date = self.group.raft.has_committed_in_term  # else an earlier leader may have decided more
+            result = self.group.state.answer_without_entry(command) if is_up_to_date else None
+            result = result or self.group.request(ticket, command, now)
         if result is not None:
             self._reply(ticket, result, leader)
 

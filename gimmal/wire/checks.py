@@ -132,7 +132,7 @@ def are_rumors(rumors: Any) -> bool:
     """Check what nodes tell of each other; a profile is looked into by its reader."""
     return (
         type(rumors) is tuple
-        and len(rumors) <= limits.NODES_MAX
+        and len(rumors) <= limits.NODES_MAX + limits.HEARSAY_MAX
         and all(
             is_name(name)
             and is_natural(incarnation)

@@ -51,8 +51,8 @@ INDEX_MAX: Final = 2**53
 What is counted from 0 up never gets here, and what would follow still fits into a journal."""
 
 TERM_STEP_MAX: Final = 2**20
-"""How far one message may raise the term of a voter: terms rise by elections, and so many take more than a week of
-nothing else. A voter that missed them all was never away for so long; a lie of this size can be outlived."""
+"""How far a voter's term may rise at once, and by messages of terms that are farther beyond only once a second: a liar
+would need centuries to use all terms up."""
 
 INDEX_STEP_MAX: Final = 2**40
 """How far one snapshot may carry a log: at a thousand entries a second it grows so far in 35 years."""
@@ -76,7 +76,10 @@ TREE_DEPTH_MAX: Final = 16
 """Tuples in tuples of a tree between nodes; a deeper one might be read and could not be written down again."""
 
 NODES_MAX: Final = 4_096
-"""Nodes of a cluster, and rumors in one message."""
+"""Nodes of a cluster."""
+
+HEARSAY_MAX: Final = 64
+"""Members that a node knows by rumors only: newcomers of the last moment, who will soon be in the table."""
 
 NAME_BYTES_MAX: Final = 256
 """Names of nodes and of voters, and addresses of nodes."""

@@ -7,7 +7,8 @@ import pytest
 
 from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.commands import Outcome
-from gimmal.cluster.raft import COMMAND, CONFIGURATION
+from gimmal.cluster.meta.group import genesis
+from gimmal.cluster.raft import COMMAND, CONFIGURATION, Configuration, Entry, Identity, Stored, rewritten
 from gimmal.cluster.table import Addresses, Table
 from gimmal.node.core import NodeCore
 from gimmal.node.settings import NodeSettings
@@ -362,6 +363,17 @@ def test_who_leads_a_group_that_founded_nothing_rests_and_stays_who_it_is() -> N
     assert node.facts()["incarnation"] == 2
 
 
+def test_an_entry_that_makes_no_sense_harms_nobody_who_looks_for_an_address() -> None:
+    node = Node("d", seeds=("b:7701",), expect=0, is_durable=True)
+    node.take(messages.Belonging(*messages.BLANK, "b:7701", ()), cluster=OTHER_CLUSTER)
+    voter = node.core.control.enrolment.me.voter
+    entries = ((3, COMMAND, ()), (3, CONFIGURATION, ((voter, "b/1"), ())))
+    node.take(messages.AppendEntries(*messages.RAFT_BLANK, "b/1", voter, 3, 0, 0, 0, 1, entries))
+    again = Node("d", life=2, journal=node.journal, seeds=("b:7701",), expect=0, is_durable=True)
+    again.wait(10)
+    assert again.core.control.meta.group.raft.last_index == 2
+
+
 def test_a_registered_node_never_leaves() -> None:
     node = joined()
     cluster = node.facts()["cluster"]
@@ -433,6 +445,31 @@ def test_nodes_cannot_ask_for_what_only_the_leader_decides(command: tuple[Any, .
     ((address, reply),) = node.take(messages.MetaRequest(*messages.BLANK, 1, command))
     assert isinstance(reply, messages.MetaReply)
     assert (address, reply.outcome) == ("b:7701", Outcome.MALFORMED)
+
+
+def test_a_new_leader_refuses_nobody_by_what_it_knew_before_it_led() -> None:
+    founders = [registration(name) for name in "abcd"]
+    voters = tuple(node.voter for node in founders[:3])
+    founding = (commands.FOUND, OTHER_CLUSTER, 1, commands.REFUSE, tuple(map(tuple, founders)), ((0,),) * 8)
+    origin = genesis(Configuration(voters, ()), founding)
+    again = tuple(registration("d", 2))
+    # d's second life is committed by an earlier leader, and this voter does not know it yet.
+    entries = (Entry(2, COMMAND, (commands.FENCE, "d", 1)), Entry(2, COMMAND, (commands.REGISTER, again)))
+    journal = rewritten(Identity(OTHER_CLUSTER, voters[0]), Stored(2, None, origin, entries)).data
+    node = Node("a", life=2, journal=journal, is_durable=True)
+    node.wait(2)
+    for is_trial in (True, False):
+        term = [message.term for _, message in node.sent if isinstance(message, messages.VoteRequest)][-1]
+        node.take(messages.Vote(*messages.RAFT_BLANK, voters[1], voters[0], term, is_trial, True))
+    assert node.facts()["meta_role"] == "leader"
+    request = messages.MetaRequest(*messages.BLANK, 7, (commands.REGISTER, again))
+    assert messages.MetaReply not in kinds(node.take(request, sender="d", source=4))
+    raft = node.core.control.meta.group.raft
+    reply = messages.AppendReply(
+        *(*messages.RAFT_BLANK, voters[1], voters[0], raft.term, True, raft.last_index, raft.term), 1
+    )
+    answers = [message for _, message in node.take(reply) if isinstance(message, messages.MetaReply)]
+    assert [(answer.outcome, answer.value) for answer in answers] == [(Outcome.DONE, 3)]
 
 
 def test_a_leader_fences_who_does_not_listen_any_more() -> None:

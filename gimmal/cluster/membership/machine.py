@@ -21,8 +21,9 @@ Rules:
   were paused: that time is left out of every probe and suspicion, and our health score rises.
 - Nobody is pinged when nobody is there, and nothing is gossiped when there is nothing to tell: `next_deadline` is the
   time of something to do.
-- What peers choose is bounded: members by the table and `HEARSAY_MAX`, accusers per suspicion, pings for others, and
-  how often one member is sent a view; a rumor that is none is counted (`counters`) and dropped.
+- What peers choose is bounded: members by the table and `limits.HEARSAY_MAX`, accusers per suspicion, pings for others,
+  how often one member is sent a view, and by how much a refutation may rise at once; a rumor that is none is counted
+  (`counters`) and dropped.
 
 What it deliberately does not do: know addresses (it names members, the node's core finds them), leave the view to the
 dead's disappearance (they stay, and are called now and then, so that a healed partition merges), or say goodbye: a node
@@ -52,15 +53,14 @@ from gimmal.cluster.membership.parameters import MembershipParameters
 from gimmal.cluster.membership.prober import Prober
 from gimmal.cluster.membership.rumor import REFUTATION_MAX, Profile, Rumor, State, read_rumor
 from gimmal.cluster.membership.suspicion import Suspicion, Terms
+from gimmal.wire import limits
 from gimmal.wire.peer_messages import Ack, Gossip, Nack, PeerMessage, Ping, PingRequest, View, ViewDigest
 
 if TYPE_CHECKING:
     from random import Random
 
-HEARSAY_MAX: Final = 64
-"""Members that are known by rumors only: newcomers of the last moment, for the table soon has whoever is registered."""
-
 _VIEW_EVERY_S: Final = 1.0
+_REFUTATION_STEP_MAX: Final = 2**32
 _ALIVE: Final = State.ALIVE
 _SUSPECT: Final = State.SUSPECT
 _DEAD: Final = State.DEAD
@@ -293,6 +293,8 @@ class Membership:
         known = self._members.all.get(rumor.name)
         if rumor.incarnation > self._tabled.get(rumor.name, rumor.incarnation):
             self.counters["lives that are not in the table"] += 1
+        elif known is not None and self._is_beyond(rumor, known):
+            self.counters["refutations that nobody made"] += 1
         elif known is None and rumor.name not in self._tabled and not self._has_room_for_hearsay():
             self.counters["members beyond the limit"] += 1
         elif known is None or rumor[1:4] > known[1:4]:
@@ -303,9 +305,13 @@ class Membership:
             if rumor[1:4] == known[1:4] and rumor.state is _SUSPECT:
                 self._confirm(rumor, now)
 
+    def _is_beyond(self, rumor: Rumor, known: Member) -> bool:
+        """Say whether a member would have had to refute more often than anybody can since it was last heard of."""
+        return rumor.incarnation == known.incarnation and rumor.refutation > known.refutation + _REFUTATION_STEP_MAX
+
     def _has_room_for_hearsay(self) -> bool:
         hearsay = len(self._members.all) - 1 - len(self._tabled)
-        return hearsay < HEARSAY_MAX
+        return hearsay < limits.HEARSAY_MAX
 
     def _believe(self, rumor: Rumor, known: Member | None, now: float, *, is_told_on: bool) -> None:
         """Take a rumor that is higher than what was known."""
@@ -342,6 +348,8 @@ class Membership:
         if rumor.incarnation > self._rumored_life:
             self._rumored_life = rumor.incarnation
             self._facts.append(LaterLifeRumored(rumor.incarnation))
+        elif self._is_beyond(rumor, own):
+            self.counters["refutations that nobody made"] += 1
         elif rumor[1:4] > own[1:4] and rumor.incarnation == own.incarnation:
             self.counters["refutations"] += 1
             if rumor.state is not _ALIVE:
@@ -372,6 +380,8 @@ class Membership:
     def _accuse(self, name: str, now: float) -> None:
         """Say that a member does not answer us: to itself first."""
         member = self._members.all[name]
+        if member.refutation >= REFUTATION_MAX:
+            return  # it could not answer: whether it lives is seen by its heartbeats only
         if member.state is _DEAD or self.name in self.accusers(name):
             return
         rumor = member.rumor(self.name, with_profile=False)._replace(state=_SUSPECT)

@@ -118,7 +118,7 @@ class MetaGroup:
         Whom a voter has to ask for votes may be younger than the table it was left with when it stopped.
         """
         for entry in reversed(self.raft.log.entries_from(self._applied + 1)):
-            if entry.kind == COMMAND and entry.payload[0] == REGISTER and is_well_formed(entry.payload):
+            if entry.kind == COMMAND and is_well_formed(entry.payload) and entry.payload[0] == REGISTER:
                 registration = read_registration(entry.payload[1])
                 if registration.voter == voter:
                     return registration.peer

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from random import Random
 
 
+_CLIMB_EVERY_S: Final = 1.0
 _OUTDATED: Final = Answer(is_accepted=False, upto_index=0, upto_term=0)
 """The answer to a leader of an older term. Its own term is what counts in it."""
 
@@ -86,7 +87,7 @@ class Raft:
         self.leader: str | None = None
         self._parameters = parameters
         self._dice = dice
-        self._heard_leader_at = -inf
+        self._heard_leader_at = self._climbed_at = -inf
         self._campaign: Campaign | None = None
         self._leadership: Leadership | None = None
         self._ledger = Ledger(stored)
@@ -174,9 +175,11 @@ class Raft:
 
     def receive(self, message: RaftMessage, now: float) -> list[Fact]:
         """Take a message; return what became true. One that is not for this voter, or makes no sense, is dropped."""
-        is_credible = message.term <= self.term + limits.TERM_STEP_MAX
-        if is_credible and message.target == self.me != message.voter:
-            self._handlers[type(message)](message, now)
+        if message.target == self.me != message.voter:
+            if message.term <= self.term + limits.TERM_STEP_MAX:
+                self._handlers[type(message)](message, now)
+            else:
+                self._climb(message, now)
         return self._told()
 
     def tick(self, now: float) -> list[Fact]:
@@ -345,6 +348,17 @@ class Raft:
         self._step_down(now)
         self._campaign = None
         self.term, self.vote, self.leader = term, None, None
+
+    def _climb(self, message: RaftMessage, now: float) -> None:
+        """Go some way towards a term that is far beyond, instead of taking a message of it.
+
+        It may be a lie, which must not use up all terms; but where others have believed one, or this voter is new to a
+        group that has, it has to come after them.
+        """
+        is_trial = isinstance(message, VoteRequest | Vote) and message.is_trial
+        if not is_trial and now >= self._climbed_at + _CLIMB_EVERY_S:
+            self._climbed_at = now
+            self._adopt(self.term + limits.TERM_STEP_MAX, now)
 
     # -- leading
 
