@@ -9,9 +9,10 @@ one, with `expect` nodes, does so when it knows that many newcomers, itself incl
 
 Rules that make it one cluster:
 
-- A promise binds until its founder releases it, is replaced by a new process, or has been silent for `_LOCK_LASTS_S`.
-  It is repeated, and a founder that is reminded of a founding it has given up releases it again. Nobody promises
-  itself to two founders, and a founder is promised to itself.
+- A promise binds until its founder releases it, or is gone: replaced by a new process, or nobody listens at its address
+  for `_LOCK_LASTS_S`. Silence alone does not end it: the founder may be cut off, and lead a cluster with those whom it
+  reached. A promise is repeated, and a founder that is reminded of a founding it has given up releases it again. Nobody
+  promises itself to two founders, and a founder is promised to itself.
 - A founding happens only with the promises of all its nodes, made by the very processes it counted (by their uuid), and
   within `_ATTEMPT_LASTS_S`: a founder that hung for longer begins anew, since nobody may remember it.
 - Of several founders, those who hear of one with a smaller name leave it to that one: they release what was promised to
@@ -43,7 +44,7 @@ _NEWCOMERS_MAX: Final = 1_024
 _ATTEMPT_LASTS_S: Final = 2.0
 _LOCK_EVERY_S: Final = 0.3
 _LOCK_LASTS_S: Final = 60.0
-"""How long a silent founder is waited for. It may have all promises, and come back with a cluster."""
+"""How long a founder is waited for whose address refuses connections. Others may have a Genesis of it."""
 _LOOK_FOR_SEEDS_S: Final = 2.0
 _NEVER: Final = float("inf")
 
@@ -87,10 +88,11 @@ class _Newcomer:
 
 @dataclass(slots=True)
 class _Promise:
-    """To whom this node has promised itself, and for which of its foundings."""
+    """To whom this node has promised itself, for which of its foundings, and when its address refused a connection."""
 
     founder: Registration
     foundings: set[bytes]
+    refused_at: float = -_NEVER
 
 
 @dataclass(slots=True)
@@ -132,13 +134,24 @@ class Founding:
             missing = len(self._attempt.members) - 1 - len(self._attempt.locked)
             return f"waiting for the promise of {missing} more nodes"
         if self._promise is not None:
-            return f"waiting for node {self._promise.founder.name} to found the cluster"
+            return self._why_bound(self._promise)
         if not self._expect:
             return "waiting for a cluster, or for a node that founds one"
         missing = self._expect - 1 - len(self._fresh())
         if missing > 0:
             return f"waiting for {missing} more node{'s' if missing > 1 else ''} (--expect {self._expect})"
         return "asking the other nodes"
+
+    def _why_bound(self, promise: _Promise) -> str:
+        name = promise.founder.name
+        founder = self._others.get(name)
+        silent_s = self._now - founder.seen_at if founder is not None else 0.0
+        if silent_s <= _FRESH_S:
+            return f"waiting for node {name} to found the cluster"
+        return (
+            f"node {name} counts on this one for the cluster that it founds, and has been silent for {silent_s:.0f} s. "
+            f"Once it is heard again, or started anew, this goes on; if it is lost for good, start this node anew"
+        )
 
     # -- in -------------------------------------------------------------------------------------------------------
 
@@ -284,6 +297,11 @@ class Founding:
 
     # -- time -----------------------------------------------------------------------------------------------------
 
+    def on_refused(self, address: str, now: float) -> None:
+        """Learn that nobody listens at a peer address any more."""
+        if self._promise is not None and self._promise.founder.peer == address:
+            self._promise.refused_at = now
+
     def next_deadline(self) -> float:
         """Return when to call `tick` next."""
         attempt = self._attempt
@@ -294,7 +312,8 @@ class Founding:
         self._now = now
         if self._promise is not None:
             founder = self._others.get(self._promise.founder.name)
-            if founder is None or now - founder.seen_at > _LOCK_LASTS_S:
+            heard_at = founder.seen_at if founder is not None else -_NEVER
+            if self._promise.refused_at > heard_at and now - heard_at > _LOCK_LASTS_S:
                 self._promise = None
         attempt = self._attempt
         if attempt is not None and attempt.is_complete:

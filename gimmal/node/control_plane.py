@@ -137,6 +137,7 @@ class ControlPlane:
 
     def on_refused(self, address: str, now: float) -> None:
         """Learn that nobody listens at a peer address any more: the process that did is gone."""
+        self.enrolment.on_refused(address, now)
         for row in self.table.nodes if self.table is not None else ():
             if row.peer == address and row.name != self.enrolment.me.name:
                 self.meta.on_gone(row, now)

@@ -156,6 +156,11 @@ class Enrolment:
             return []
         return self._be_born(message, now)
 
+    def on_refused(self, address: str, now: float) -> None:
+        """Learn that nobody listens at a peer address any more."""
+        if self._founding is not None:
+            self._founding.on_refused(address, now)
+
     def on_other_cluster(self, message: PeerMessage, leader: str, now: float) -> None:
         """Refuse a node of another cluster, so that both sides say it."""
         text = (

@@ -240,16 +240,36 @@ def test_a_release_that_was_lost_is_repeated() -> None:
     assert street.ready() == [("a", "abc")]
 
 
-def test_a_promise_ends_when_its_founder_is_silent_for_long() -> None:
+def test_a_promise_to_a_silent_founder_binds_until_its_process_is_known_to_be_gone() -> None:
     street = Street("abc", {"a": 3})
     street.is_lost = lambda sender, to, message: isinstance(message, Locked)
     street.run(1)
     del street.newcomers["a"]
-    assert street.newcomers["b"]._promise is not None
-    street.run(58)
-    assert street.newcomers["b"]._promise is not None
-    street.run(3)
-    assert street.newcomers["b"]._promise is None
+    bound, other = street.newcomers["b"], street.newcomers["c"]
+    street.run(600)
+    assert bound._promise is not None
+    assert other._promise is not None
+    assert "counts on this one" in bound.why()
+    assert "silent for 600 s" in bound.why()
+    bound.on_refused("c:7701", street.now)
+    bound.on_refused("a:7701", street.now)
+    street.run(1)
+    assert bound._promise is None
+    assert other._promise is not None
+
+
+def test_a_founder_whose_address_refuses_is_waited_for_a_minute() -> None:
+    street = Street("abc", {"a": 3})
+    street.is_lost = lambda sender, to, message: isinstance(message, Locked)
+    street.run(1)
+    del street.newcomers["a"]
+    bound = street.newcomers["b"]
+    street.run(1)
+    bound.on_refused("a:7701", street.now)
+    street.run(55)
+    assert bound._promise is not None
+    street.run(5)
+    assert bound._promise is None
 
 
 def test_a_promise_ends_when_another_process_has_its_founders_name() -> None:
