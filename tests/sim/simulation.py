@@ -138,7 +138,6 @@ class Simulation:
         others = [host for host in hosts if host is not odd]
         self.faults.mend()
         is_deaf = world.dice.random() < 0.5
-        world.counts["half_heals"] += 1
         world.note(f"{odd.name} {'hears nobody' if is_deaf else 'is heard by nobody'}")
         one_way = (others, [odd]) if is_deaf else ([odd], others)
         ends_at = world.now + plan.half_heal_s
@@ -148,6 +147,9 @@ class Simulation:
         else:
             self.faults.cut([one_way], plan.half_heal_s)
         world.run(world.now + _HALF_HEALED_SETTLES_IN_S)
+        if not self.budget.may_retire(odd):
+            return  # a change of voters that was under way has made it one of two
+        world.counts["half_heals"] += 1
         history = world.checks.raft.history(world.checks.tables.cluster_by_group[HOME])
         term_before = history.term_max
         world.run(ends_at)

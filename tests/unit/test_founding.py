@@ -71,6 +71,9 @@ class Street:
                     self.newcomers.pop(name, None)  # it belongs to a cluster now
         return self.facts[before:]
 
+    def is_bound(self, name: str) -> bool:
+        return self.newcomers[name]._promise is not None
+
     def ready(self) -> list[tuple[str, str]]:
         """Who may found, and with whom."""
         return [
@@ -245,17 +248,16 @@ def test_a_promise_to_a_silent_founder_binds_until_its_process_is_known_to_be_go
     street.is_lost = lambda sender, to, message: isinstance(message, Locked)
     street.run(1)
     del street.newcomers["a"]
-    bound, other = street.newcomers["b"], street.newcomers["c"]
     street.run(600)
-    assert bound._promise is not None
-    assert other._promise is not None
-    assert "counts on this one" in bound.why()
-    assert "silent for 600 s" in bound.why()
-    bound.on_refused("c:7701", street.now)
-    bound.on_refused("a:7701", street.now)
+    assert street.is_bound("b")
+    assert street.is_bound("c")
+    assert "counts on this one" in street.newcomers["b"].why()
+    assert "silent for 600 s" in street.newcomers["b"].why()
+    street.newcomers["b"].on_refused("c:7701", street.now)
+    street.newcomers["b"].on_refused("a:7701", street.now)
     street.run(1)
-    assert bound._promise is None
-    assert other._promise is not None
+    assert not street.is_bound("b")
+    assert street.is_bound("c")
 
 
 def test_a_founder_whose_address_refuses_is_waited_for_a_minute() -> None:
@@ -263,13 +265,12 @@ def test_a_founder_whose_address_refuses_is_waited_for_a_minute() -> None:
     street.is_lost = lambda sender, to, message: isinstance(message, Locked)
     street.run(1)
     del street.newcomers["a"]
-    bound = street.newcomers["b"]
     street.run(1)
-    bound.on_refused("a:7701", street.now)
+    street.newcomers["b"].on_refused("a:7701", street.now)
     street.run(55)
-    assert bound._promise is not None
+    assert street.is_bound("b")
     street.run(5)
-    assert bound._promise is None
+    assert not street.is_bound("b")
 
 
 def test_a_promise_ends_when_another_process_has_its_founders_name() -> None:
