@@ -203,7 +203,7 @@ EXHIBITS: Final = (
         (journal, "encode_hard_state", _without_vote),
         _votes_forgotten,
         ("no lost vote", "election safety"),
-        found_at=10,
+        found_at=68,
     ),
     Exhibit(
         "no log up-to-date check in votes",
@@ -218,14 +218,14 @@ EXHIBITS: Final = (
         _LOST,
         stage=((meta_share, "RaftParameters", _one_entry_a_message),),
         has_recovery=False,
-        found_at=269,
+        found_at=3,
     ),
     Exhibit(
         "PreVote off under a one-way partition",
         (Raft, "_needs_trial", _always(False)),
         _deaf_neighbour,
         ("a majority keeps its leader",),
-        found_at=2,
+        found_at=3,
     ),
     Exhibit(
         "incarnation not raised on re-registration",
@@ -240,14 +240,14 @@ EXHIBITS: Final = (
         (*_LOST, "election safety"),
         stage=((Steward, "next_configuration", _restless),),
         has_recovery=False,
-        found_at=178,
+        found_at=461,
     ),
     Exhibit(
         "founding with fewer than the expected nodes",
         (Founding, "_has_enough", _with_half),
         _founding_in_pieces,
         ("one cluster from one founding",),
-        found_at=16,
+        found_at=54,
     ),
 )
 
