@@ -32,6 +32,7 @@ from gimmal.wire.messages import (
     Status,
     TableRows,
 )
+from tests.properties.broken_frames import check_cut_and_flipped
 
 NATURALS = st.one_of(st.sampled_from([0, 1, 127, 128, 2**32, limits.INTEGER_MAX]), st.integers(0, limits.INTEGER_MAX))
 KEYS = st.binary(min_size=1, max_size=40)
@@ -225,18 +226,7 @@ def test_a_field_of_another_type_is_refused(message: Message, data: st.DataObjec
 
 @given(ANY_MESSAGE, st.data())
 def test_a_cut_or_flipped_frame_is_refused_or_well_formed(message: Message, data: st.DataObject) -> None:
-    frame = encode(message)
-    for _ in range(10):
-        cut = data.draw(st.integers(0, len(frame) - 1))
-        try:
-            decode(frame[:cut])
-        except RemoteProtocolError:
-            pass
-        else:
-            raise AssertionError(f"the first {cut} of {len(frame)} bytes passed")
-        flipped = bytearray(frame)
-        flipped[cut] ^= data.draw(st.integers(1, 255))
-        decode_or_refuse(bytes(flipped))
+    check_cut_and_flipped(encode(message), decode_or_refuse, data)
 
 
 def plain_length(length: int) -> st.SearchStrategy[bytes]:

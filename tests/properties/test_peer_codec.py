@@ -14,6 +14,7 @@ from gimmal.wire.codec import VERSION, decode, encode, frames, pack_tree, pack_v
 from gimmal.wire.kinds import FROM_NODES, KINDS
 from gimmal.wire.messages import Message
 from gimmal.wire.peer_messages import PeerMessage
+from tests.properties.broken_frames import check_cut_and_flipped
 
 NATURALS = st.one_of(st.sampled_from([0, 1, 127, 128, 2**32, limits.INTEGER_MAX]), st.integers(0, limits.INTEGER_MAX))
 TERMS = st.one_of(st.sampled_from([0, 1, limits.TERM_MAX]), st.integers(0, limits.TERM_MAX))
@@ -133,18 +134,7 @@ def test_a_field_of_another_type_is_refused(message: Message, data: st.DataObjec
 
 @given(MESSAGES, st.data())
 def test_a_cut_or_flipped_frame_is_refused_or_well_formed(message: Message, data: st.DataObject) -> None:
-    frame = encode(message)
-    for _ in range(10):
-        cut = data.draw(st.integers(0, len(frame) - 1))
-        try:
-            decode(frame[:cut])
-        except RemoteProtocolError:
-            pass
-        else:
-            raise AssertionError(f"the first {cut} of {len(frame)} bytes passed")
-        flipped = bytearray(frame)
-        flipped[cut] ^= data.draw(st.integers(1, 255))
-        decode_or_refuse(bytes(flipped))
+    check_cut_and_flipped(encode(message), decode_or_refuse, data)
 
 
 @given(BRANCHES)

@@ -23,10 +23,10 @@ Rules, each in the method or function named:
 - A node that its configuration does not name as a voter answers everybody, for it may lag behind. It campaigns only
   if its removal may not be committed yet: until then the others may need its log (`_may_campaign`; thesis, 4.2.2).
 
-What does not fit the rules of the protocol is dropped without a trace, and so is what would carry a term or a log
-further at once than time could have (`wire.limits`): numbers only rise here, so a lie that is believed stays. What
-breaks an invariant of this side's own stops the process. Not here: leases (`confirmed_since` is what they need),
-forwarding of proposals, hand-over of leadership, what a command means.
+What does not fit the rules of the protocol is dropped without a trace, and so is a snapshot that would carry the log
+further at once than time could have: numbers only rise here. Towards a term that is as far beyond, a voter climbs in
+steps (`_climb`): others may have believed it. What breaks an invariant of this side's own stops the process. Not here:
+leases (`confirmed_since` is what they need), forwarding of proposals, hand-over of leadership, what a command means.
 """
 
 from collections.abc import Callable
