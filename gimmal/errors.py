@@ -65,12 +65,20 @@ class OutOfMemory(CommandError):
     """The node is at `max_entries` or `max_memory` and its policy is to refuse."""
 
 
+class DataLost(CommandError):
+    """All copies of the partition were lost; an operator has to accept that before it can be used again."""
+
+
 class Unavailable(GimmalError):
     """Nothing was done; the same call may succeed later."""
 
 
 class NoRoute(Unavailable):
     """No node that could answer was reached."""
+
+
+class NotEnoughReplicas(Unavailable):
+    """Too few copies are in sync, or the leader is cut off from them: nothing was written, nothing stale was read."""
 
 
 class Overloaded(Unavailable):

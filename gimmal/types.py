@@ -16,8 +16,22 @@ Operation: TypeAlias = tuple[int, int, int, int, int, Command]
 
 `number` is the client's own and never reused; the reply names it. `epoch` 0 demands no particular leader.
 `session` 0 means "no session": the node then keeps no window for it and `floor` (the client's lowest
-unanswered number in that session) is 0 too.
+unanswered number in that session) is 0 too. A read under `epoch` 0 may be answered by any copy, with what it has.
 """
+
+Entry: TypeAlias = tuple[int, int, int, int, int, Command]
+"""`(leader epoch, now_ms, session, number, floor, command)`: a command as the log of its partition keeps it.
+
+Where it is in the log is its sequence number, from 1 up; `now_ms` is the time that its leader stamped on it. `session`,
+`number` and `floor` are those of the operation it was, all 0 for a command of the leader's own.
+"""
+
+
+class Incarnation(NamedTuple):
+    """One life of a node: a restart under the same name is another one."""
+
+    name: str
+    number: int
 
 
 class Instant(NamedTuple):

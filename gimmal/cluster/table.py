@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from gimmal.errors import RemoteProtocolError
 from gimmal.hashing import check_partitions
+from gimmal.types import Incarnation
 from gimmal.wire import limits
 
 
@@ -26,13 +27,6 @@ class Addresses(NamedTuple):
 
     client: str
     pubsub: str
-
-
-class Incarnation(NamedTuple):
-    """One life of a node: a restart under the same name is another one."""
-
-    name: str
-    number: int
 
 
 ALIVE: Final = "alive"

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from gimmal.cluster.table import Incarnation, PartitionRow, Table
+from gimmal.cluster.table import PartitionRow, Table
 from gimmal.errors import RemoteProtocolError
 from gimmal.hashing import SLOTS, key_slot
 from gimmal.leader.expiry import Expiry, expire_if_due
@@ -25,7 +25,7 @@ from gimmal.replication.replica import Replica
 from gimmal.store.engine import Engine
 from gimmal.store.footprint import Footprint
 from gimmal.store.kv import Keys, Refused
-from gimmal.types import Command, Instant
+from gimmal.types import Command, Incarnation, Instant
 from gimmal.wire import commands, limits
 from gimmal.wire.messages import (
     Fault,

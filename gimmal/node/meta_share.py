@@ -22,8 +22,9 @@ from gimmal.cluster.raft import (
     rewritten,
     save_of,
 )
-from gimmal.cluster.table import Incarnation, NodeRow, Table
+from gimmal.cluster.table import NodeRow, Table
 from gimmal.errors import RemoteProtocolError
+from gimmal.types import Incarnation
 from gimmal.wire.peer_messages import BLANK, Heartbeat, HeartbeatReply, MetaReply, MetaRequest, PeerMessage, RaftMessage
 
 if TYPE_CHECKING:

@@ -15,9 +15,11 @@ Keys and values are bytes; times are integer milliseconds; an absent `if_version
     SET_TTL      key, ttl_ms                             -> bool
     PERSIST      key                                     -> bool
     INCR         key, amount                             -> int
+    OPEN_SESSION                                         -> the session's id: the sequence number of this entry
 
-Two commands are born of the leader's timers and are never accepted from a client. They name the version they
-saw and do nothing if it has changed: EXPIRE (key, version), EVICT (key, version) -> bool.
+Some commands are the leader's own and are never accepted from a client: NOOP, with which an epoch begins, and those
+born of timers. These name what they saw and do nothing if it has changed: EXPIRE (key, version), EVICT (key, version),
+CLOSE_SESSION (session, the number it used last) -> bool.
 """
 
 from collections.abc import Callable
@@ -38,8 +40,11 @@ DELETE_MANY: Final = 19
 SET_TTL: Final = 20
 PERSIST: Final = 21
 INCR: Final = 22
+OPEN_SESSION: Final = 32
 EXPIRE: Final = 64
 EVICT: Final = 65
+NOOP: Final = 66
+CLOSE_SESSION: Final = 67
 
 FIRST_WRITE: Final = SET
 """Codes below only read; this one and those above change state and pass the log."""
@@ -64,13 +69,16 @@ NAMES: Final = {
     SET_TTL: "expire",
     PERSIST: "persist",
     INCR: "incr",
+    OPEN_SESSION: "open session",
     EXPIRE: "expire (timer)",
     EVICT: "evict (timer)",
+    NOOP: "no-op",
+    CLOSE_SESSION: "close session (timer)",
 }
 
 
 def keys_of(command: Command) -> tuple[bytes, ...]:
-    """Return the keys a command names; empty for SCAN."""
+    """Return the keys a command names; empty for SCAN, and for those that are about no key."""
     code = command[0]
     if code in (GET_MANY, DELETE_MANY):
         keys: tuple[bytes, ...] = command[1]
@@ -78,7 +86,10 @@ def keys_of(command: Command) -> tuple[bytes, ...]:
     if code == SET_MANY:
         pairs: tuple[bytes, ...] = command[1]
         return pairs[::2]
-    return () if code == SCAN else (command[1],)
+    return () if code in _KEYLESS else (command[1],)
+
+
+_KEYLESS: Final = frozenset([SCAN, OPEN_SESSION, NOOP, CLOSE_SESSION])
 
 
 _KEY_BYTES_MAX: Final = limits.KEY_BYTES_MAX  # checked for every operation: a name of this module is cheaper
@@ -152,6 +163,20 @@ def _incr(command: Command) -> bool:
     return _key(key) and _between(amount, limits.INTEGER_MIN, limits.INTEGER_MAX)
 
 
+def _alone(command: Command) -> bool:
+    return len(command) == 1
+
+
+def _about_a_version(command: Command) -> bool:
+    _, key, version = command
+    return _key(key) and _between(version, 0, limits.INTEGER_MAX)
+
+
+def _about_a_session(command: Command) -> bool:
+    _, session, number = command
+    return _between(session, 1, limits.INTEGER_MAX) and _between(number, 0, limits.INTEGER_MAX)
+
+
 IS_WELL_FORMED: Final[dict[int, Callable[[Command], bool]]] = {
     GET: _one_key,
     GET_MANY: _many_keys,
@@ -165,5 +190,15 @@ IS_WELL_FORMED: Final[dict[int, Callable[[Command], bool]]] = {
     SET_TTL: _set_ttl,
     PERSIST: _one_key,
     INCR: _incr,
+    OPEN_SESSION: _alone,
 }
 """For each code that a client may send: does the tuple have its shape? May raise TypeError or ValueError."""
+
+MAY_BE_LOGGED: Final = {
+    **{code: check for code, check in IS_WELL_FORMED.items() if code >= FIRST_WRITE},
+    EXPIRE: _about_a_version,
+    EVICT: _about_a_version,
+    NOOP: _alone,
+    CLOSE_SESSION: _about_a_session,
+}
+"""The same for each code that a log may hold."""

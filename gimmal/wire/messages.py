@@ -22,7 +22,7 @@ Wire: TypeAlias = Any
 
 
 class Refusal(IntEnum):
-    """Why an operation was not executed. None of these leaves a trace in the store."""
+    """Why an operation has no result. But for UNDECIDED, it was not executed and has left no trace in the store."""
 
     MOVED = 1  # the node does not lead that partition under that epoch: fetch the table, ask again
     OVERLOADED = 2
@@ -32,6 +32,11 @@ class Refusal(IntEnum):
     TOO_LARGE = 6
     OUT_OF_MEMORY = 7
     WRONG_CLUSTER = 8
+    NOT_ENOUGH_REPLICAS = 9  # too few copies are in sync, or nobody can confirm that this one still leads
+    UNDECIDED = 10  # its leader was replaced before it was committed: ask the new one, with the same number
+    SESSION_EXPIRED = 11
+    TOO_OLD = 12  # its number is below the floor of its session: it was given up, or answered, long ago
+    DATA_LOST = 13
 
 
 class Fault(IntEnum):

@@ -6,7 +6,8 @@ import pytest
 
 from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.state import MetaState
-from gimmal.cluster.table import ALIVE, Incarnation, PartitionRow, Table
+from gimmal.cluster.table import ALIVE, PartitionRow, Table
+from gimmal.types import Incarnation
 from tests.unit.meta_states import Meta
 
 NAMES = "abcdef"

@@ -6,8 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gimmal.cluster.table import Addresses, Incarnation, NodeRow, PartitionRow, Table
+from gimmal.cluster.table import Addresses, NodeRow, PartitionRow, Table
 from gimmal.errors import RemoteProtocolError
+from gimmal.types import Incarnation
 from gimmal.wire.codec import decode, encode
 from gimmal.wire.messages import TableRows
 from tests.unit.tables import check_consistent, static_nodes, static_table

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gimmal.cluster.table import ALIVE, Addresses, Incarnation, NodeRow, PartitionRow, Table
-from gimmal.types import Instant
+from gimmal.cluster.table import ALIVE, Addresses, NodeRow, PartitionRow, Table
+from gimmal.types import Incarnation, Instant
 from tests.sim.clocks import HostClock
 from tests.sim.host import Host, Settings
 from tests.sim.subject import NOBODY, Entry, Identity, RaftState

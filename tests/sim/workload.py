@@ -7,7 +7,8 @@ in-sync set without one of its followers, or with one again. The request numbers
 from typing import TYPE_CHECKING
 
 from gimmal.cluster.meta.commands import ALTER_ISR
-from gimmal.cluster.table import ALIVE, Incarnation, PartitionRow, Table
+from gimmal.cluster.table import ALIVE, PartitionRow, Table
+from gimmal.types import Incarnation
 from tests.sim.host import HOME, Host
 
 if TYPE_CHECKING:

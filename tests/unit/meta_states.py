@@ -5,7 +5,8 @@ from typing import Any
 from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.commands import Registration, Result
 from gimmal.cluster.meta.state import MetaState
-from gimmal.cluster.table import Addresses, Incarnation, PartitionRow, Table
+from gimmal.cluster.table import Addresses, PartitionRow, Table
+from gimmal.types import Incarnation
 
 CLUSTER = bytes(range(16))
 

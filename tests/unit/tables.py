@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from gimmal.cluster.table import ALIVE, Addresses, Incarnation, NodeRow, PartitionRow, Table
+from gimmal.cluster.table import ALIVE, Addresses, NodeRow, PartitionRow, Table
 from gimmal.hashing import Member, plan
+from gimmal.types import Incarnation
 
 DEFAULT_NETWORK = "default"
 

@@ -21,6 +21,9 @@ KEYS_OF: tuple[tuple[Command, tuple[bytes, ...]], ...] = (
     ((commands.INCR, K, 5), (K,)),
     ((commands.EXPIRE, K, 5), (K,)),
     ((commands.EVICT, K, 5), (K,)),
+    ((commands.OPEN_SESSION,), ()),
+    ((commands.NOOP,), ()),
+    ((commands.CLOSE_SESSION, 7, 5), ()),
 )
 
 
@@ -39,8 +42,11 @@ def test_codes_are_part_of_the_protocol() -> None:
         "expire": 20,
         "persist": 21,
         "incr": 22,
+        "open session": 32,
         "expire (timer)": 64,
         "evict (timer)": 65,
+        "no-op": 66,
+        "close session (timer)": 67,
     }
     assert (commands.NX, commands.XX, commands.KEEP_TTL) == (1, 2, 4)
 

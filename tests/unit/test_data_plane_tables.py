@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from gimmal.cluster.table import FENCED, Incarnation, Table
+from gimmal.cluster.table import FENCED, Table
 from gimmal.leader.memory import MemoryLimits
 from gimmal.node.data_plane import DataPlane
+from gimmal.types import Incarnation
 from gimmal.wire import commands
 from gimmal.wire.messages import FetchTable, Refusal, TableRows
 from tests.unit.test_data_plane import NEW, ONE, PARTITIONS, TABLE, answer, ask, get, later, new_core, set_

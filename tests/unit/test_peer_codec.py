@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from gimmal.cluster.table import Addresses, Incarnation, NodeRow, PartitionRow, Table
+from gimmal.cluster.table import Addresses, NodeRow, PartitionRow, Table
 from gimmal.errors import RemoteProtocolError
+from gimmal.types import Incarnation
 from gimmal.wire import limits, peer_messages
 from gimmal.wire.codec import VERSION, decode, encode, frames, pack_tree, pack_value, unpack_tree
 from gimmal.wire.kinds import FROM_CLIENTS, FROM_NODES, KINDS

@@ -8,8 +8,9 @@ import pytest
 from gimmal.client.overview import overview
 from gimmal.client.pump import no_table
 from gimmal.client.session import Session
-from gimmal.cluster.table import Incarnation, Table
+from gimmal.cluster.table import Table
 from gimmal.errors import NoRoute, RemoteProtocolError
+from gimmal.types import Incarnation
 from gimmal.wire.messages import Fault, FetchTable, Message, Problem, Reply, Request, TableRows
 from tests.unit.fake_network import CLUSTER, DROP, World, only_towards, three_nodes
 from tests.unit.tables import with_leaders, with_node

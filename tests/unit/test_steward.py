@@ -9,7 +9,7 @@ import pytest
 from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.steward import Steward, StewardParameters, voters_wanted
 from gimmal.cluster.raft import Configuration, Raft, RaftParameters, Snapshot, Stored
-from gimmal.cluster.table import Incarnation
+from gimmal.types import Incarnation
 from tests.unit.meta_states import Meta
 
 PARAMETERS = StewardParameters()

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gimmal.cluster.table import Addresses, Incarnation, NodeRow, PartitionRow, Table
+from gimmal.cluster.table import Addresses, NodeRow, PartitionRow, Table
 from gimmal.errors import RemoteProtocolError
+from gimmal.types import Incarnation
 from gimmal.wire import limits
 from gimmal.wire.codec import decode, encode
 from gimmal.wire.messages import TableRows

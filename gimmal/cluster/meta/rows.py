@@ -17,7 +17,8 @@ Rules:
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeAlias
 
-from gimmal.cluster.table import Incarnation, PartitionRow
+from gimmal.cluster.table import PartitionRow
+from gimmal.types import Incarnation
 
 Choice: TypeAlias = Callable[[Sequence[str]], str]
 """Picks a leader among the names of candidates, of which there is at least one."""

@@ -27,7 +27,8 @@ from typing import Any, Final
 
 from gimmal.cluster.meta import commands, rows
 from gimmal.cluster.meta.commands import Outcome, Registration, Result, addresses_of, read_registration
-from gimmal.cluster.table import ALIVE, FENCED, Incarnation, NodeRow, PartitionRow, Table
+from gimmal.cluster.table import ALIVE, FENCED, NodeRow, PartitionRow, Table
+from gimmal.types import Incarnation
 from gimmal.wire import checks, limits
 
 _DONE: Final = Result(Outcome.DONE)

@@ -30,7 +30,8 @@ from typing import Final, Protocol
 
 from gimmal.cluster.meta import commands
 from gimmal.cluster.raft import Configuration, Raft
-from gimmal.cluster.table import ALIVE, FENCED, Incarnation, NodeRow, Table
+from gimmal.cluster.table import ALIVE, FENCED, NodeRow, Table
+from gimmal.types import Incarnation
 
 _NEVER: Final = float("inf")
 _ACCUSERS: Final = 2
