@@ -35,6 +35,9 @@ _DataDir = Annotated[Path | None, _flag("DIRECTORY", "Where it keeps what it mus
 _Zone = Annotated[str | None, _flag("NAME", "What it shares a fate with, such as a rack.")]
 _Weight = Annotated[str | None, _flag("NUMBER", "Its share of the partitions.  [default: 1]")]
 _Partitions = Annotated[str | None, _flag("NUMBER", "Partitions of a new cluster: a power of two.  [default: 1024]")]
+_Replicas = Annotated[
+    str | None, _flag("NUMBER", "Copies of each partition of a new cluster, as far as it has nodes.  [default: 3]")
+]
 _MaxEntries = Annotated[str | None, _flag("NUMBER", "How many keys it may hold.  [default: no limit]")]
 _MaxMemory = Annotated[str | None, _flag("BYTES", "How much it may hold, such as 512mb.  [default: no limit]")]
 _Policy = Annotated[str | None, _flag("refuse|lru", "At a limit: refuse writes, or evict.  [default: refuse]")]
@@ -61,6 +64,7 @@ def node(
     zone: _Zone = None,
     weight: _Weight = None,
     partitions: _Partitions = None,
+    replicas: _Replicas = None,
     max_entries: _MaxEntries = None,
     max_memory: _MaxMemory = None,
     policy: _Policy = None,

@@ -39,6 +39,8 @@ class Memory:
         self.is_limited = limits.max_entries is not None or limits.max_memory_bytes is not None
         self.tracks_use = self.is_limited and limits.policy == "lru"
         self._partition_by_use: OrderedDict[bytes, int] = OrderedDict()  # least recently used key first
+        self._leaving: dict[tuple[int, bytes], int] = {}  # (partition, key) of victims not gone yet -> bytes
+        self._leaving_bytes = 0
 
     def why_refused(self, keys: Keys, command: Command) -> str | None:
         """Return why a write may not be appended, or None when it may."""
@@ -61,6 +63,11 @@ class Memory:
             if key in order:
                 order.move_to_end(key)
 
+    def on_not_led(self, partition: int) -> None:
+        """Forget what was to leave a partition: another leader decides now."""
+        for victim in [victim for victim in self._leaving if victim[0] == partition]:
+            self._leaving_bytes -= self._leaving.pop(victim)
+
     def on_led(self, partition: int) -> None:
         """Take up a partition whose state is there already, in the order of its writes: who read what is not known."""
         if self.tracks_use:
@@ -71,6 +78,8 @@ class Memory:
     def on_committed(self, partition: int, command: Command) -> None:
         """Note what a committed write used, made or removed."""
         order, records = self._partition_by_use, self._led[partition].records
+        if command[0] == commands.EVICT:
+            self._leaving_bytes -= self._leaving.pop((partition, command[1]), 0)
         for key in commands.keys_of(command):
             if key in records:
                 order[key] = partition
@@ -81,19 +90,21 @@ class Memory:
     def victims(self) -> Iterator[tuple[int, Command]]:
         """Yield (partition, EVICT command) for the least recently used keys while the node is over its limits.
 
-        The caller proposes each before it asks for the next, so that the footprint says when it is enough.
+        The caller proposes each before it asks for the next. What is proposed counts as gone before it has committed.
         """
         while self._is_over() and self._partition_by_use:
             key, partition = self._partition_by_use.popitem(last=False)
             keys = self._led.get(partition)  # it may not be led any more
             record = keys.records.get(key) if keys is not None else None
             if record is not None:
+                size_bytes = self._leaving[partition, key] = record_bytes(key, record)
+                self._leaving_bytes += size_bytes
                 yield partition, (commands.EVICT, key, version_of(record))
 
     def _is_over(self) -> bool:
         max_entries, max_bytes = self._limits.max_entries, self._limits.max_memory_bytes
-        return (max_entries is not None and self._footprint.entries > max_entries) or (
-            max_bytes is not None and self._footprint.size_bytes > max_bytes
+        return (max_entries is not None and self._footprint.entries - len(self._leaving) > max_entries) or (
+            max_bytes is not None and self._footprint.size_bytes - self._leaving_bytes > max_bytes
         )
 
 

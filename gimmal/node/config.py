@@ -18,7 +18,7 @@ from gimmal.cluster.table import Addresses
 from gimmal.errors import ConfigError
 from gimmal.hashing import WEIGHT_MAX, check_partitions
 from gimmal.leader.memory import MemoryLimits
-from gimmal.node.settings import NodeSettings
+from gimmal.node.settings import REPLICAS_DEFAULT, REPLICAS_MAX, NodeSettings
 from gimmal.wire import limits
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -75,6 +75,7 @@ class NodeConfig:
     zone: str = ""
     weight: int = 1
     partitions: int = 1024
+    replicas: int = REPLICAS_DEFAULT
     max_entries: int | None = None
     max_memory: int | None = None
     policy: str = "refuse"
@@ -119,6 +120,7 @@ class NodeConfig:
             seeds=self.join,
             expect=(self.expect or 1) if may_found else 0,
             partitions=self.partitions,
+            copies=self.replicas,
             memory_limits=self.memory_limits,
             is_durable=self.data_dir is not None,
         )
@@ -271,6 +273,13 @@ def _one_of(*choices: str) -> Any:
     return parse
 
 
+def _parse_replicas(value: Any) -> int:
+    count = _parse_count(value)
+    if count > REPLICAS_MAX:
+        raise ValueError(f"a number from 1 to {REPLICAS_MAX}")
+    return count
+
+
 _PARSERS: Final[dict[str, Any]] = {
     "name": _parse_name,
     "client": parse_address,
@@ -287,6 +296,7 @@ _PARSERS: Final[dict[str, Any]] = {
     "zone": _parse_zone,
     "weight": _parse_weight,
     "partitions": lambda value: check_partitions(_parse_count(value)),
+    "replicas": _parse_replicas,
     "max_entries": _parse_count,
     "max_memory": _parse_bytes,
     "policy": _one_of(*POLICIES),

@@ -25,9 +25,10 @@ from gimmal.cluster.table import FENCED, Table
 from gimmal.cluster.tracking import Tracking
 from gimmal.errors import RemoteProtocolError
 from gimmal.node.chronicle import Chronicle
-from gimmal.node.enrolment import Abandoned, Begun, Disowned, Enrolment, Fact, Registered, peer_of
+from gimmal.node.enrolment import Abandoned, Begun, Disowned, Enrolment, Fact, IsrAnswered, Registered, peer_of
 from gimmal.node.meta_share import MetaShare
 from gimmal.node.settings import NodeSettings
+from gimmal.types import Incarnation
 from gimmal.wire import limits
 from gimmal.wire import peer_messages as messages
 from gimmal.wire.peer_messages import PeerMessage
@@ -53,6 +54,8 @@ class ControlPlane:
         self._leader_name = ""
         self._voters: dict[str, str] = {}  # where voters say that they are, by voter id; the table may be older
         self._outbox: list[tuple[str, PeerMessage]] = []
+        self._for_copies: list[PeerMessage] = []
+        self._isr_answers: list[tuple[int, int]] = []
         self._to_self: list[PeerMessage] = []  # what this node says to itself, at the next tick
         self._handlers = self._all_handlers()
         if self.meta.group.table is not None:
@@ -123,10 +126,24 @@ class ControlPlane:
             try:
                 handler(message, now)
             except RemoteProtocolError as error:
-                self.chronicle.counters["protocol_errors"] += 1
-                self.chronicle.tell_rarely("warning", f"bad {message.sender}", f"node {message.sender}: {error}", now)
+                self.on_bad_message(message, error, now)
             if message.cluster == self.cluster:
                 self._on_heard(message, now)
+
+    def on_bad_message(self, message: PeerMessage, error: RemoteProtocolError, now: float) -> None:
+        """Count and tell of a message that was not what it should be."""
+        self.chronicle.counters["protocol_errors"] += 1
+        self.chronicle.tell_rarely("warning", f"bad {message.sender}", f"node {message.sender}: {error}", now)
+
+    def take_for_copies(self) -> list[PeerMessage]:
+        """Return the messages that are about copies of partitions, and forget them."""
+        taken, self._for_copies = self._for_copies, []
+        return taken
+
+    def take_isr_answers(self) -> list[tuple[int, int]]:
+        """Return (number, version of the table) of decided requests for other in-sync sets, and forget them."""
+        taken, self._isr_answers = self._isr_answers, []
+        return taken
 
     def _on_heard(self, message: PeerMessage, now: float) -> None:
         """Take note of what every message of this cluster says: that the cluster is there, and which table it has."""
@@ -152,11 +169,16 @@ class ControlPlane:
         views = (messages.ViewDigest, messages.View)
         locks = (messages.Lock, messages.Locked, messages.Release)
         answers = (messages.MetaReply, messages.HeartbeatReply)
+        copies = (
+            *(messages.Append, messages.AppendAck, messages.Histories, messages.SnapshotChunk, messages.SnapshotAck),
+            *(messages.Confirm, messages.Confirmed),
+        )
         return {
             **dict.fromkeys((*gossip, *views), (self._on_gossip, False)),
             **dict.fromkeys((*raft, messages.InstallSnapshot), (self._on_raft, False)),
             **dict.fromkeys(locks, (lambda message, now: self._enrol(enrolment.on_founding(message, now), now), True)),
             **dict.fromkeys(answers, (self._on_answer, False)),
+            **dict.fromkeys(copies, (lambda message, now: self._for_copies.append(message), False)),
             messages.Hello: (self._on_hello, True),
             messages.Belonging: (lambda message, now: self._enrol(enrolment.on_belonging(message, now), now), True),
             messages.Genesis: (lambda message, now: self._enrol(enrolment.on_genesis(message, now), now), True),
@@ -188,6 +210,8 @@ class ControlPlane:
                 self.tracking = Tracking(self._dice)
             elif isinstance(fact, Disowned):
                 self.membership = None
+            elif isinstance(fact, IsrAnswered):
+                self._isr_answers.append(fact)
 
     def _on_fetch_rows(self, message: messages.FetchRows, now: float) -> None:
         self.tracking.answer(self._address_of(message.sender), message.since, now)
@@ -316,6 +340,10 @@ class ControlPlane:
     def on_saved(self, now: float) -> None:
         """Go on after the journal has what `unsaved` returned last."""
         self._on_meta(self.meta.on_saved(now), now)
+
+    def post(self, messages_by_life: Sequence[tuple[Incarnation, PeerMessage]]) -> None:
+        """Take what the copies here have to say to those on other nodes; the life that is meant is in the message."""
+        self._outbox += [(self._address_of(name), message) for (name, _), message in messages_by_life]
 
     def drain(self) -> list[tuple[str, PeerMessage]]:
         """Return what is to be sent, with the peer addresses it goes to, and forget it."""

@@ -3,8 +3,9 @@
 - `control_plane`: which cluster this node belongs to, as whom, and what the table says. Talks to nodes.
 - `data_plane`: what clients get of the partitions that the table gives to this node.
 
-The one thing that passes between them: when the control plane goes by a newer table, or the node is somebody else, the
-data plane is told, before anything more is served.
+What passes between them: when the control plane goes by a newer table, or the node is somebody else, the data plane is
+told, before anything more is served; messages about copies go through the control plane, which knows who is meant; and
+what the data plane wants of the meta group, the control plane asks for.
 
 The verbs: `receive` and `receive_from_node`, `tick`, `next_deadline`; then `unsaved` and `on_saved`, until there is
 nothing more to save; then `drain` and `drain_for_nodes`. `reject` is for frames that were no message, `on_refused` for
@@ -40,8 +41,9 @@ class NodeCore:
         self.control = ControlPlane(settings, journal, dice, now.seconds)
         self.data = DataPlane(settings.name, settings.memory_limits, dice, now)
         self._started_at_s = now.seconds
+        self._now = now
         self._outbox: list[tuple[bytes, Message]] = []
-        self._hand_over_the_table()
+        self._hand_over(now)
 
     # -- in -------------------------------------------------------------------------------------------------------
 
@@ -65,20 +67,24 @@ class NodeCore:
     def receive_from_node(self, message: PeerMessage, now: Instant) -> None:
         """Take one message from another node."""
         self.control.receive(message, now.seconds)
-        self._hand_over_the_table()
+        self._hand_over(now)
 
     def on_refused(self, address: str, now: Instant) -> None:
         """Learn that nobody listens at a peer address any more."""
         self.control.on_refused(address, now.seconds)
-        self._hand_over_the_table()
+        self._hand_over(now)
 
     # -- time -----------------------------------------------------------------------------------------------------
 
     def tick(self, now: Instant) -> None:
         """Do what time asks for."""
-        self.control.tick(now.seconds)
-        self._hand_over_the_table()
+        self._now = now
         self.data.tick(now)
+        request = self.data.take_isr_request()
+        if request is not None:
+            self.control.alter_in_sync(*request, now.seconds)
+        self.control.tick(now.seconds)
+        self._hand_over(now)
 
     def next_deadline(self) -> float:
         """Return when to call `tick` next, in the clock of `Instant.seconds`; infinity if nothing waits for time."""
@@ -93,7 +99,7 @@ class NodeCore:
     def on_saved(self, now: Instant) -> None:
         """Go on after the journal has what `unsaved` returned last."""
         self.control.on_saved(now.seconds)
-        self._hand_over_the_table()
+        self._hand_over(now)
 
     def drain(self) -> list[tuple[bytes, Message]]:
         """Return what is to be sent to clients, and forget it."""
@@ -105,6 +111,7 @@ class NodeCore:
 
     def drain_for_nodes(self) -> list[tuple[str, PeerMessage]]:
         """Return what is to be sent to other nodes, with their peer addresses, and forget it."""
+        self.control.post(self.data.drain_for_nodes(self._now))
         return self.control.drain()
 
     def complaints(self) -> list[tuple[Level, str]]:
@@ -113,10 +120,17 @@ class NodeCore:
 
     # -- between the planes ---------------------------------------------------------------------------------------
 
-    def _hand_over_the_table(self) -> None:
+    def _hand_over(self, now: Instant) -> None:
         control, data = self.control, self.data
         if control.table is not data.table or control.incarnation != data.incarnation:
-            data.adopt(control.table, control.incarnation)
+            data.adopt(control.table, control.incarnation, now)
+        for number, version in control.take_isr_answers():
+            data.on_isr_answer(number, version, now)
+        for message in control.take_for_copies():
+            try:
+                data.receive_from_node(message, now)
+            except RemoteProtocolError as error:
+                control.on_bad_message(message, error, now.seconds)
 
     def _facts(self, now: Instant) -> dict[str, int | str]:
         facts = {"name": self.name, **self.control.facts(), **self.data.facts()}

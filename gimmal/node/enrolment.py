@@ -59,7 +59,14 @@ class Abandoned(NamedTuple):
     """This node belongs to no cluster any more: the one that it had found is not there."""
 
 
-Fact: TypeAlias = Begun | Registered | Disowned | Abandoned
+class IsrAnswered(NamedTuple):
+    """The meta group has decided about request `number` for other in-sync sets, by the table of a version."""
+
+    number: int
+    version: int
+
+
+Fact: TypeAlias = Begun | Registered | Disowned | Abandoned | IsrAnswered
 
 
 class Enrolment:
@@ -176,7 +183,7 @@ class Enrolment:
         """Take an answer of the meta group's from the node with peer address `source`."""
         facts: list[Fact] = []
         for answer in self.contact.receive(message, source, now):
-            facts += self._on_answered(answer, now)
+            facts += self._on_answered(answer, message.table_version, now)
         return facts
 
     def on_table(self, table: Table, now: float) -> list[Fact]:
@@ -320,10 +327,10 @@ class Enrolment:
         self.reception = Reception(self.cluster, origin)
         return [Begun(self._table)]
 
-    def _on_answered(self, answer: Answered, now: float) -> list[Fact]:
+    def _on_answered(self, answer: Answered, version: int, now: float) -> list[Fact]:
         command, result = answer
-        if command[0] != commands.REGISTER:
-            return []
+        if command[0] == commands.ALTER_ISR:
+            return [IsrAnswered(command[3], version)] if command[2] == self.incarnation else []
         if result.outcome == Outcome.DONE:
             return self._be_registered(result.value, now)
         if self.incarnation:  # who is registered is never refused: another process is, under this name

@@ -1,9 +1,14 @@
 """What the core of a node is told when it is made: `gimmal.node.config` read it, and checked it, from all sources."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from gimmal.cluster.table import Addresses
 from gimmal.leader.memory import MemoryLimits
+
+REPLICAS_DEFAULT: Final = 3
+REPLICAS_MAX: Final = 5
+"""Copies of each partition, as far as there are nodes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,6 @@ class NodeSettings:
     seeds: tuple[str, ...] = ()
     expect: int = 1
     partitions: int = 1024
-    copies: int = 1
+    copies: int = REPLICAS_DEFAULT
     memory_limits: MemoryLimits = field(default_factory=MemoryLimits)
     is_durable: bool = False

@@ -1,46 +1,190 @@
 """One copy of one partition: the single way by which a write reaches the state.
 
-    propose -> (append, stamped with sequence and time) -> commit -> apply -> Committed
+    leader      propose -> append, stamped with epoch and time -> acknowledged by all of MaxISR -> commit -> apply
+    follower    align to the leader's log -> append -> acknowledge -> commit, as far as the leader says -> apply
 
-A write is never carried out when it arrives. The leader stamps it and appends it; when it is committed, every
-copy applies it with the same pure function; the leader answers with what apply returned. A commit needs every
-in-sync copy: with one copy that is the leader itself, so `propose` returns the commit at once and nothing has to
-be kept for anybody else.
+A write is never carried out when it arrives. When it is committed, every copy applies it with the same pure function,
+and the leader answers with what apply returned. So the state is always that of the committed log, and a deposed leader
+cuts back its log, never its state.
 
-Invariants: `seq` and `now_ms` never go back; an entry is applied exactly once, in order.
+Who leads, who holds and who is in sync says the table (`see`); this machine elects nobody. Rules:
+
+- A new leader begins its epoch with a no-op. Until that has committed it does not know what is committed, and so
+  answers no reads (`is_ready`).
+- A follower takes entries only under the epoch of its own view, from the leader that its view names, if the view lists
+  it as a holder, and only after it has been aligned in this epoch: told up to where its log is the leader's, and cut
+  back to there. That point is never below what it knows to be committed.
+- A copy whose log may contain what does not count any more (`View.reset_epoch`) starts again from nothing.
+
+Invariants: a sequence number is committed once; commit, epoch and the log's time never go back; what is applied is
+committed.
 """
 
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
 
+from gimmal.replication.leading import Leading
+from gimmal.replication.log import History, Log
+from gimmal.replication.stream import Stream
+from gimmal.replication.view import View
 from gimmal.store.engine import Engine
-from gimmal.types import Command
+from gimmal.types import Command, Entry, Incarnation
+from gimmal.wire import commands
 
-Committed: TypeAlias = tuple[Any, Command, Any]
-"""A fact for the node, `(ticket, command, result)`: this command was committed and applied, with this result."""
+_UNFOLLOWED_BYTES: Final = 32 * 1024
+
+Committed: TypeAlias = tuple["Replica", Any, Command, Any]
+"""A fact for the node, `(replica, ticket, command, result)`: its leader committed and applied this, with this result.
+
+A ticket is whatever the caller wanted back with the result; None when nobody waits.
+"""
 
 
 class Replica:
-    """The copy of partition `partition` that leads it in epoch `epoch`.
+    """The copy of `partition` on `me`. All attributes are for others to read only."""
 
-    A ticket is whatever the caller wants back with the result; None when nobody waits (timers).
-    """
+    __slots__ = (
+        "_tickets",
+        "aligned_epoch",
+        "commit",
+        "engine",
+        "epoch",
+        "is_dirty",
+        "leading",
+        "log",
+        "me",
+        "partition",
+        "view",
+    )
 
-    __slots__ = ("engine", "epoch", "now_ms", "partition", "seq")
-
-    def __init__(self, partition: int, epoch: int, engine: Engine) -> None:
+    def __init__(self, partition: int, me: Incarnation, engine: Engine) -> None:
         self.partition = partition
-        self.epoch = epoch
+        self.me = me
         self.engine = engine
-        self.seq = 0
-        self.now_ms = 0
+        self.log = Log()
+        self.commit = 0
+        self.view: View | None = None
+        self.epoch = 0
+        self.leading: Leading | None = None
+        self.aligned_epoch = 0
+        self.is_dirty = False
+        self._tickets: dict[int, Any] = {}
 
-    def propose(self, ticket: Any, command: Command, now_ms: int) -> tuple[Committed, ...]:
-        """Append a command, stamped with the leader's time; return what that committed."""
-        self.seq += 1
-        if now_ms > self.now_ms:
-            self.now_ms = now_ms
-        return ((ticket, command, self.engine.apply(self.seq, self.now_ms, command)),)
+    @property
+    def is_ready(self) -> bool:
+        """Whether this copy leads and knows everything that is committed."""
+        leading = self.leading
+        return leading is not None and self.commit > leading.leso
+
+    # -- the table --------------------------------------------------------------------------------------------------
+
+    def see(self, view: View, stream_to: Callable[[Incarnation], Stream], now_ms: int) -> list[Any]:
+        """Go by a newer row; return the tickets of proposals that this copy cannot answer for any more."""
+        before, self.view = self.view, view
+        if before is not None and view.version < before.version:
+            self.view = before
+            return []
+        assert before is None or view.epoch >= before.epoch, f"the epoch of partition {self.partition} went back"
+        is_new_epoch = before is None or view.epoch > before.epoch
+        self.epoch = view.epoch
+        abandoned: list[Any] = []
+        if is_new_epoch or view.leader != self.me:
+            abandoned = list(self._tickets.values())
+            self._tickets.clear()
+            self.leading = None
+        if view.leader == self.me:
+            if self.leading is None:
+                self.leading = Leading(self.me, self.log.last, stream_to)
+                self.log.append((view.epoch, max(self.log.now_ms, now_ms), 0, 0, 0, (commands.NOOP,)))
+                self.aligned_epoch = view.epoch
+            self.leading.see(view)
+        return abandoned
+
+    # -- leading ----------------------------------------------------------------------------------------------------
+
+    def propose(self, ticket: Any, origin: tuple[int, int, int], command: Command, now_ms: int) -> Sequence[Committed]:
+        """Append a command of (session, number, floor), stamped with the leader's time; return what that committed."""
+        leading, log = self.leading, self.log
+        assert leading is not None, "only a leader proposes"
+        seq = log.append((leading.view.epoch, max(now_ms, log.now_ms), *origin, command))
+        if ticket is not None:
+            self._tickets[seq] = ticket
+        return () if leading.must_have else self.advance()
+
+    def advance(self) -> list[Committed]:
+        """Commit, as the leader, what has been acknowledged by now; return it with its results."""
+        leading, log = self.leading, self.log
+        if leading is None:
+            return []
+        commit = leading.committed(log.last)
+        if commit <= self.commit:
+            return []
+        found: list[Committed] = []
+        entries, base, apply, tickets = log.entries, log.base, self.engine.apply, self._tickets
+        for seq in range(self.commit + 1, commit + 1):
+            entry = entries[seq - base - 1]
+            found.append((self, tickets.pop(seq, None), entry[5], apply(seq, entry)))
+        self.commit = commit
+        return found
+
+    def forget_if_long(self) -> None:
+        """Forget what a log that nobody follows has kept."""
+        log, leading = self.log, self.leading
+        if log.size_bytes > _UNFOLLOWED_BYTES and leading is not None and not leading.followers:
+            log.forget(self.commit)
 
     def read(self, command: Command, now_ms: int) -> Any:
         """Answer from committed state, at a time that is never before the log's."""
-        return self.engine.read(now_ms if now_ms > self.now_ms else self.now_ms, command)
+        return self.engine.read(max(now_ms, self.log.now_ms), command)
+
+    # -- following --------------------------------------------------------------------------------------------------
+
+    def follows(self, leader: Incarnation, epoch: int) -> bool:
+        """Say whether this copy takes anything from a leader: by its own view that one leads, and it holds."""
+        view = self.view
+        return view is not None and view.epoch == epoch and view.leader == leader and self.me in view.holders
+
+    def align(self, seq: int, epoch: int) -> bool:
+        """Cut the log back to where it is the leader's; False if it is not, and `history` has to tell what it is."""
+        assert self.view is not None, "only who follows is aligned"
+        if self.aligned_epoch == self.view.epoch:
+            return True
+        if self.log.epoch_at(seq) != epoch:
+            return False
+        assert seq >= self.commit, (
+            f"partition {self.partition} would lose entries behind {seq}: {self.commit} is committed"
+        )
+        self.log.truncate(seq)
+        self.aligned_epoch = self.view.epoch
+        return True
+
+    def follow(self, prev: int, prev_epoch: int, entries: Sequence[Entry], commit: int) -> bool:
+        """Append what the leader sent behind entry `prev`, and apply what is committed; False if it does not fit."""
+        log = self.log
+        assert self.view is not None, "only who follows appends"
+        if self.aligned_epoch != self.view.epoch or prev > log.last:
+            return False
+        if prev >= log.base and log.epoch_at(prev) != prev_epoch:
+            return False
+        known = log.last - prev  # this copy does not cut back within an epoch: what it has is what was sent
+        for entry in entries[known:] if known else entries:
+            log.append(entry)
+        if commit > log.last:
+            commit = log.last
+        if commit > self.commit:
+            own, base, apply = log.entries, log.base, self.engine.apply
+            for seq in range(self.commit + 1, commit + 1):
+                apply(seq, own[seq - base - 1])
+            self.commit = commit
+        return True
+
+    def history(self) -> History:
+        """Return how far each epoch reaches in the log."""
+        return self.log.history()
+
+    def reset(self, engine: Engine, log: Log) -> None:
+        """Take another state, that after the base of a log, in place of what is here."""
+        self.engine.discard()
+        self.engine = engine
+        self.log = log
+        self.commit = log.base

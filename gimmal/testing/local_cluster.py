@@ -83,6 +83,7 @@ class LocalCluster:
         max_memory: int | str | None = None,
         policy: Literal["refuse", "lru"] = "refuse",
         partitions: int = 1024,
+        replicas: int = 3,
         data_dir: bool = False,
         log_level: Literal["debug", "info", "warning", "error"] = "info",
     ) -> None:
@@ -97,6 +98,7 @@ class LocalCluster:
         self._has_data_dirs = data_dir
         settings = {
             "partitions": partitions,
+            "replicas": replicas,
             "max-entries": max_entries,
             "max-memory": max_memory,
             "policy": policy,

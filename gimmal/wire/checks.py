@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from gimmal.wire import limits
-from gimmal.wire.commands import IS_WELL_FORMED
+from gimmal.wire.commands import IS_WELL_FORMED, MAY_BE_LOGGED
 
 Check: TypeAlias = Callable[[Any], bool]
 
@@ -111,6 +111,68 @@ def are_numbers(numbers: Any) -> bool:
         and {*map(type, numbers)} <= _INTEGERS
         and min(numbers, default=0) >= 0
         and max(numbers, default=0) <= limits.INTEGER_MAX
+    )
+
+
+def are_sections(sections: Any) -> bool:
+    """Check what an Append brings: the hottest check between nodes."""
+    if type(sections) is not tuple or len(sections) > limits.SECTIONS_MAX:
+        return False
+    highest = limits.INTEGER_MAX
+    for partition, epoch, prev, prev_epoch, commit, entries in sections:
+        if not (
+            type(partition) is type(epoch) is type(prev) is type(prev_epoch) is type(commit) is int
+            and type(entries) is tuple
+            and partition >= 0
+            and 0 <= prev_epoch <= epoch <= highest
+            and 0 <= prev < highest
+            and 0 <= commit <= highest
+        ):
+            return False
+        lowest = prev_epoch
+        for entry_epoch, now_ms, session, number, floor, command in entries:
+            if not (
+                type(entry_epoch) is type(now_ms) is type(session) is type(number) is type(floor) is int
+                and lowest <= entry_epoch <= epoch
+                and 0 <= now_ms <= highest
+                and 0 <= session <= highest
+                and 0 <= number <= highest
+                and 0 <= floor <= highest
+                and type(command[0]) is int
+                and MAY_BE_LOGGED[command[0]](command)
+            ):
+                return False
+            lowest = entry_epoch
+    return True
+
+
+def are_alignments(alignments: Any) -> bool:
+    """Check (partition, epoch, sequence number, its epoch)."""
+    return _are_rows_of_numbers(alignments, 4)
+
+
+def are_epochs(epochs: Any) -> bool:
+    """Check (partition, epoch)."""
+    return _are_rows_of_numbers(epochs, 2)
+
+
+def are_histories(histories: Any) -> bool:
+    """Check (partition, epoch, history)."""
+    return (
+        type(histories) is tuple
+        and len(histories) <= limits.SECTIONS_MAX
+        and all(
+            is_natural(partition) and is_natural(epoch) and _are_rows_of_numbers(history, 2)
+            for partition, epoch, history in histories
+        )
+    )
+
+
+def _are_rows_of_numbers(rows: Any, width: int) -> bool:
+    return (
+        type(rows) is tuple
+        and len(rows) <= limits.SECTIONS_MAX
+        and all(type(row) is tuple and len(row) == width and are_numbers(row) for row in rows)
     )
 
 

@@ -92,6 +92,20 @@ def keys_of(command: Command) -> tuple[bytes, ...]:
 _KEYLESS: Final = frozenset([SCAN, OPEN_SESSION, NOOP, CLOSE_SESSION])
 
 
+ENTRY_BYTES: Final = 320
+"""About what an entry of a log takes in memory besides its keys and values."""
+
+
+def size_of(command: Command) -> int:
+    """Return about how many bytes a command takes in a log."""
+    code = command[0]
+    if code == SET:
+        return ENTRY_BYTES + len(command[1]) + len(command[2])
+    if code in (SET_MANY, DELETE_MANY):
+        return ENTRY_BYTES + sum(map(len, command[1])) + 64 * len(command[1])
+    return ENTRY_BYTES
+
+
 _KEY_BYTES_MAX: Final = limits.KEY_BYTES_MAX  # checked for every operation: a name of this module is cheaper
 _VALUE_BYTES_MAX: Final = limits.VALUE_BYTES_MAX
 

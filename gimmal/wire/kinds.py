@@ -27,6 +27,12 @@ _NUMBER: Final[dict[str, Check]] = {"number": checks.is_natural}
 _RUMORS: Final[dict[str, Check]] = {"rumors": checks.are_rumors}
 _TARGET: Final[dict[str, Check]] = {"target": checks.is_name}
 _LEADER: Final[dict[str, Check]] = {"leader": checks.is_text}
+_REFUSED: Final[dict[str, Check]] = {"refused": checks.are_numbers}
+_SNAPSHOT: Final[dict[str, Check]] = {
+    "partition": checks.is_natural,
+    "epoch": checks.is_natural,
+    "base": checks.is_natural,
+}
 _FOUNDING: Final[dict[str, Check]] = {"founding": checks.is_uuid}
 
 KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
@@ -137,6 +143,31 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
     ),
     96: (peer_messages.FetchRows, {**_PEER_HEADER, "since": checks.is_natural}),
     97: (peer_messages.Rows, {**_PEER_HEADER, "table": checks.is_tree_or_none}),
+    112: (
+        peer_messages.Append,
+        {**_PEER_HEADER, **_NUMBER, "alignments": checks.are_alignments, "sections": checks.are_sections},
+    ),
+    113: (peer_messages.AppendAck, {**_PEER_HEADER, **_NUMBER, **_REFUSED}),
+    114: (peer_messages.Histories, {**_PEER_HEADER, "histories": checks.are_histories}),
+    115: (
+        peer_messages.SnapshotChunk,
+        {
+            **_PEER_HEADER,
+            **_SNAPSHOT,
+            "base_epoch": checks.is_natural,
+            "now_ms": checks.is_natural,
+            "index": checks.is_natural,
+            "is_last": checks.is_flag,
+            "checksum": checks.is_natural,
+            "chunk": checks.is_tree,
+        },
+    ),
+    116: (
+        peer_messages.SnapshotAck,
+        {**_PEER_HEADER, **_SNAPSHOT, "index": checks.is_natural, "is_complete": checks.is_flag},
+    ),
+    117: (peer_messages.Confirm, {**_PEER_HEADER, **_NUMBER, "epochs": checks.are_epochs}),
+    118: (peer_messages.Confirmed, {**_PEER_HEADER, **_NUMBER, **_REFUSED}),
 }
 
 FROM_CLIENTS: Final = frozenset([1, 3, 5])
@@ -148,5 +179,5 @@ TO_CLIENTS: Final = frozenset([2, 4, 6, 7])
 FROM_NODES: Final = frozenset(kind for kind in KINDS if kind >= 32)
 """What a node takes on its socket for other nodes."""
 
-WITH_TREES: Final = frozenset([4, 38, 50, 52, 64, 85, 97])
-"""The kinds that may hold a whole table or view, or one change of all partitions, and have that many items."""
+WITH_TREES: Final = frozenset([4, 38, 50, 52, 64, 85, 97, 112, 114, 115])
+"""The kinds that may hold a whole table or view, or something of all partitions, and have that many items."""

@@ -26,6 +26,9 @@ The table of a cluster of 16,384 partitions and 1,000 nodes has about 500,000 wh
 OPERATIONS_MAX: Final = 8_192
 """Operations in one message, and keys in one command."""
 
+SECTIONS_MAX: Final = 16_384
+"""Partitions in one message between nodes, and epochs in the history of one log."""
+
 KEY_BYTES_MAX: Final = 1_024
 VALUE_BYTES_MAX: Final = 8 * 1024 * 1024
 SET_MANY_BYTES_MAX: Final = MESSAGE_BYTES_MAX - 1024 * 1024
@@ -39,6 +42,16 @@ SCAN_EXAMINED_MAX: Final = 4_096
 
 SCAN_TURN_MAX: Final = 500_000
 """Keys that all scans of one turn of a node may look at or skip: about ten milliseconds."""
+
+SESSION_REPLIES_MAX: Final = 256
+SESSION_REPLY_BYTES_MAX: Final = 64 * 1024
+"""Replies, and bytes of them, that one partition keeps for one session because the client may not have them yet."""
+
+SESSIONS_MAX: Final = 10_000
+"""Sessions of one partition."""
+
+SESSION_IDLE_MS_MAX: Final = 10 * 60 * 1000
+"""A session without an entry for so long may be closed; no operation is tried for longer than `TIMEOUT_MAX_S`."""
 
 TTL_MS_MAX: Final = 100 * 365 * 24 * 3600 * 1000
 INTEGER_MIN: Final = -(2**63)

@@ -10,6 +10,7 @@ lost its disk is another voter, and what was meant for the one before it is not 
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
+from gimmal.types import Entry
 from gimmal.wire.messages import Message, Wire
 
 BLANK: Final = (b"", 0, 0, 0, "")
@@ -271,3 +272,82 @@ class Rows(PeerMessage):
     """What is new, as `gimmal.cluster.table` writes it, or None when nothing is."""
 
     table: Wire
+
+
+# -- copies of partitions: gimmal.replication -----------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Append(PeerMessage):
+    """From the leader of partitions to a node with copies of them, all that it is due: number `number` to that node.
+
+    `alignments` are (partition, epoch, seq, epoch of that entry): up to there your log is mine, cut it back to there.
+    They come before `sections`: (partition, epoch, prev seq, prev epoch, commit, entries behind prev).
+    """
+
+    number: int
+    alignments: tuple[tuple[int, int, int, int], ...]
+    sections: tuple[tuple[int, int, int, int, int, tuple[Entry, ...]], ...]
+
+
+@dataclass(slots=True)
+class AppendAck(PeerMessage):
+    """Append `number` is in my logs, but for what it has for the partitions that are `refused`."""
+
+    number: int
+    refused: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Histories(PeerMessage):
+    """My logs, (partition, epoch that I follow you in, history): tell me where they part from yours.
+
+    A history is (epoch, sequence number of its last entry) of each epoch in the log.
+    """
+
+    histories: tuple[tuple[int, int, tuple[tuple[int, int], ...]], ...]
+
+
+@dataclass(slots=True)
+class SnapshotChunk(PeerMessage):
+    """Chunk `index` of the state of a partition after entry `base`, which is of epoch `base_epoch`.
+
+    `now_ms` is the time of the log then, `checksum` the CRC-32 of the packed chunk.
+    """
+
+    partition: int
+    epoch: int
+    base: int
+    base_epoch: int
+    now_ms: int
+    index: int
+    is_last: bool
+    checksum: int
+    chunk: Wire
+
+
+@dataclass(slots=True)
+class SnapshotAck(PeerMessage):
+    """I have all chunks of that snapshot before `index`; with `is_complete`, it is my copy now."""
+
+    partition: int
+    epoch: int
+    base: int
+    index: int
+    is_complete: bool
+
+
+@dataclass(slots=True)
+class Confirm(PeerMessage):
+    """Do you know a later leader of any of these, (partition, epoch)? Number `number`, never used before."""
+
+    number: int
+    epochs: tuple[tuple[int, int], ...]
+
+
+@dataclass(slots=True)
+class Confirmed(PeerMessage):
+    """I know no later one, but for the partitions that are `refused`."""
+
+    number: int
+    refused: tuple[int, ...]

@@ -147,8 +147,9 @@ class Simulation:
         else:
             self.faults.cut([one_way], plan.half_heal_s)
         world.run(world.now + _HALF_HEALED_SETTLES_IN_S)
-        if not self.budget.may_retire(odd):
-            return  # a change of voters that was under way has made it one of two
+        names = [host.name for host in members(world)]
+        if not self.budget.may_retire(odd) or len(dict.fromkeys(names)) < len(names):
+            return  # a change of voters that was under way has made it one of two, or a visitor has come
         world.counts["half_heals"] += 1
         history = world.checks.raft.history(world.checks.tables.cluster_by_group[HOME])
         term_before = history.term_max

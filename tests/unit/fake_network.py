@@ -156,7 +156,7 @@ class World:
         for row in table.nodes:
             if names is None or row.name in names:
                 core = DataPlane(row.name, MemoryLimits(), self.dice, self.instant())
-                core.adopt(table, row.incarnation)
+                core.adopt(table, row.incarnation, self.instant())
                 self.cores[row.networks[0][1].client] = core
 
     def instant(self) -> Instant:

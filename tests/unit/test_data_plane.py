@@ -35,7 +35,7 @@ TABLE = static_table(CLUSTER, [StaticNode("n1", "h:1", "h:2", "h:3")], PARTITION
 TWO_NODES = static_table(CLUSTER, [StaticNode(name, "h:1", "h:2", "h:3") for name in ("n1", "n2")], PARTITIONS)
 START = Instant(5_000.0, 1_700_000_000_000)
 ONE = pack_value(1)
-NEW = b"\0" * 7 + b"\1"  # version 1
+NEW = b"\0" * 7 + b"\2"  # version 2: the first entry is the no-op of the epoch
 
 
 def later(seconds: float) -> Instant:
@@ -45,7 +45,7 @@ def later(seconds: float) -> Instant:
 def new_core(memory_limits: MemoryLimits | None = None, table: Table = TABLE, name: str = "n1") -> DataPlane:
     core = DataPlane(name, memory_limits or MemoryLimits(), random.Random(1), START)
     row = table.node(name)
-    core.adopt(table, row.incarnation if row else 0)
+    core.adopt(table, row.incarnation if row else 0, START)
     return core
 
 

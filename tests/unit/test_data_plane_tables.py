@@ -11,7 +11,7 @@ from gimmal.node.data_plane import DataPlane
 from gimmal.types import Incarnation
 from gimmal.wire import commands
 from gimmal.wire.messages import FetchTable, Refusal, TableRows
-from tests.unit.test_data_plane import NEW, ONE, PARTITIONS, TABLE, answer, ask, get, later, new_core, set_
+from tests.unit.test_data_plane import NEW, ONE, PARTITIONS, START, TABLE, answer, ask, get, later, new_core, set_
 
 
 def changed(table: Table, incarnation: int = 1, **fields: Any) -> Table:
@@ -38,7 +38,7 @@ def test_without_a_table_nothing_is_led() -> None:
 def test_what_is_not_led_any_more_is_kept_and_not_served() -> None:
     plane = new_core()
     ask(plane, set_(b"k"), set_(b"l", ttl_ms=50))
-    plane.adopt(FENCED_TABLE, 1)
+    plane.adopt(FENCED_TABLE, 1, START)
     assert ask(plane, get(b"k")) == [Refusal.MOVED]
     assert (plane.facts()["partitions_led"], plane.facts()["partitions_held"]) == (0, PARTITIONS)
     assert plane.facts()["entries"] == 2
@@ -47,8 +47,8 @@ def test_what_is_not_led_any_more_is_kept_and_not_served() -> None:
 def test_what_is_led_again_is_as_it_was_under_the_new_epoch() -> None:
     plane = new_core()
     ask(plane, set_(b"k"))
-    plane.adopt(FENCED_TABLE, 1)
-    plane.adopt(BACK_TABLE, 1)
+    plane.adopt(FENCED_TABLE, 1, START)
+    plane.adopt(BACK_TABLE, 1, START)
     assert ask(plane, get(b"k")) == [NEW + ONE]
     assert {replica.epoch for replica in plane._led.values()} == {3}
 
@@ -56,10 +56,10 @@ def test_what_is_led_again_is_as_it_was_under_the_new_epoch() -> None:
 def test_keys_of_a_partition_that_is_led_again_expire() -> None:
     plane = new_core()
     ask(plane, set_(b"k", ttl_ms=500))
-    plane.adopt(FENCED_TABLE, 1)
+    plane.adopt(FENCED_TABLE, 1, START)
     plane.tick(later(1))  # nobody expires what is not led: only a leader proposes
     assert plane.facts()["entries"] == 1
-    plane.adopt(BACK_TABLE, 1)
+    plane.adopt(BACK_TABLE, 1, START)
     plane.tick(later(1))
     assert plane.facts()["entries"] == 0
 
@@ -67,8 +67,8 @@ def test_keys_of_a_partition_that_is_led_again_expire() -> None:
 def test_keys_of_a_partition_that_is_led_again_can_be_evicted() -> None:
     plane = new_core(MemoryLimits(max_entries=2, policy="lru"))
     ask(plane, set_(b"{t}a"), set_(b"{t}b"))
-    plane.adopt(FENCED_TABLE, 1)
-    plane.adopt(BACK_TABLE, 1)
+    plane.adopt(FENCED_TABLE, 1, START)
+    plane.adopt(BACK_TABLE, 1, START)
     ask(plane, set_(b"{t}c"))
     assert plane.facts()["evicted"] == 1
     assert ask(plane, (commands.EXISTS, b"{t}a")) == [False], "the one that was written first is the one to go"
@@ -80,7 +80,7 @@ def test_a_victim_of_a_partition_that_is_not_led_is_passed_over() -> None:
     (home,) = [partition for partition, keys in plane._led_keys.items() if keys.records]
     one_lost = list(TABLE.partitions)
     one_lost[home] = FENCED_TABLE.partitions[home]
-    plane.adopt(Table(TABLE.cluster, 2, TABLE.voters, TABLE.nodes, tuple(one_lost)), 1)
+    plane.adopt(Table(TABLE.cluster, 2, TABLE.voters, TABLE.nodes, tuple(one_lost)), 1, START)
     others = [key for key in (b"a", b"b", b"c", b"d", b"e") if ask(plane, set_(key)) == [True]]
     assert others, "another partition takes writes, and looks for victims"
 
@@ -89,21 +89,21 @@ def test_another_life_starts_from_nothing() -> None:
     plane = new_core()
     ask(plane, set_(b"k"))
     reborn = changed(TABLE, incarnation=5, in_sync=(Incarnation("n1", 5),))
-    plane.adopt(reborn, 5)
+    plane.adopt(reborn, 5, START)
     assert ask(plane, get(b"k")) == [None]
     assert plane.facts()["entries"] == 0
 
 
 def test_a_row_that_names_an_older_life_is_not_led() -> None:
     plane = new_core()
-    plane.adopt(changed(TABLE, incarnation=5), 5)  # in sync is still incarnation 1
+    plane.adopt(changed(TABLE, incarnation=5), 5, START)  # in sync is still incarnation 1
     assert ask(plane, get(b"k")) == [Refusal.MOVED]
 
 
 def test_a_client_gets_what_is_new_since_its_own_table() -> None:
     plane = new_core()
     nodes = tuple(row._replace(status=FENCED, changed_at=2) for row in TABLE.nodes)
-    plane.adopt(Table(TABLE.cluster, 2, TABLE.voters, nodes, TABLE.partitions), 1)
+    plane.adopt(Table(TABLE.cluster, 2, TABLE.voters, nodes, TABLE.partitions), 1, START)
     plane.receive(b"peer", FetchTable(TABLE.cluster, 0, 0, 1), later(0))
     ((_, rows),) = plane.drain()
     assert isinstance(rows, TableRows)

@@ -129,7 +129,7 @@ class MetaGroup:
         if not is_well_formed(command):
             return Result(Outcome.MALFORMED, 0, "no such command")
         if len(self._waiting) >= _WAITING_MAX:
-            return Result(Outcome.REFUSED, 0, f"{_WAITING_MAX} requests are waiting to be decided: ask again")
+            return Result(Outcome.UNDECIDED, 0, f"{_WAITING_MAX} requests are waiting to be decided: ask again")
         index = self.raft.propose(command, now)
         if index is None:
             return Result(Outcome.NOT_LEADER)

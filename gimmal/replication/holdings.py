@@ -1,0 +1,430 @@
+"""All copies that a node holds, and what they say to those on other nodes.
+
+    Replica   one copy: its log, its state, what it knows as a leader
+    Stream    what goes to one other node, for all partitions that are led here
+    Outgoing  snapshots for copies that are too far behind
+    Petition  what the meta group is asked for: other in-sync sets
+
+How one write travels: `propose` appends it to the log of its partition, which is put down as dirty; at the end of the
+turn `drain` makes one Append per follower of all that is new. Each follower appends, and acknowledges the whole message
+with one number (`receive` there); the leader counts, commits and applies (`receive` here): `take_committed`.
+What committed reaches the followers with the next Append of that partition, or alone after `COMMIT_AFTER_S`.
+
+A message counts only if it comes from the life of a node that the table names, and is for this life: the header says so
+and the control plane drops the others; from which leader, this room checks.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
+
+from gimmal.errors import RemoteProtocolError
+from gimmal.replication.log import Log
+from gimmal.replication.petition import Petition
+from gimmal.replication.progress import Progress
+from gimmal.replication.replica import Committed, Replica
+from gimmal.replication.stream import Stream
+from gimmal.replication.transfer import RESEND_AFTER_S, Incoming, Outgoing
+from gimmal.replication.view import View
+from gimmal.store.engine import Engine
+from gimmal.store.footprint import Footprint
+from gimmal.types import Command, Incarnation, Instant
+from gimmal.wire.peer_messages import (
+    BLANK,
+    Append,
+    AppendAck,
+    Histories,
+    PeerMessage,
+    SnapshotAck,
+    SnapshotChunk,
+)
+
+COMMIT_AFTER_S: Final = 0.05
+LOG_BYTES: Final = 64 * 1024 * 1024
+TRANSFERS_MAX: Final = 16
+_LOOK_EVERY_S: Final = 0.1
+_NEVER: Final = float("inf")
+
+
+class Deposed(NamedTuple):
+    """A copy does not lead any more, or in another epoch: nobody here knows what becomes of these proposals."""
+
+    replica: Replica
+    tickets: list[Any]
+
+
+class Holdings:
+    """The copies on one life of a node. `log_bytes` of their logs are kept, for followers that fall behind."""
+
+    def __init__(self, me: Incarnation, footprint: Footprint, log_bytes: int = LOG_BYTES) -> None:
+        self.me = me
+        self.replicas: dict[int, Replica] = {}
+        self.petition = Petition()
+        self._footprint = footprint
+        self._log_bytes_max = log_bytes
+        self._log_bytes = 0
+        self._applied: deque[tuple[Replica, int, int]] = deque()  # (copy, up to where, bytes of it), oldest first
+        self._streams: dict[Incarnation, Stream] = {}
+        self._needy: dict[Progress, Replica] = {}  # followers that wait for a snapshot to begin
+        self._outgoing: dict[Progress, tuple[Replica, Outgoing]] = {}
+        self._incoming: dict[int, Incoming] = {}
+        self._dirty: list[Replica] = []
+        self._untold: dict[Replica, None] = {}  # committed, and not said to all followers
+        self._tell_at_s = _NEVER
+        self._align_at_s = _NEVER
+        self._look_at_s = 0.0
+        self._table_version = 0
+        self._unaligned: dict[Replica, None] = {}
+        self._committed: list[Committed] = []
+        self._outbox: list[tuple[Incarnation, PeerMessage]] = []
+        self._handlers: dict[type[PeerMessage], Callable[[Any, Incarnation, Instant], None]] = {
+            Append: self._on_append,
+            AppendAck: self._on_append_ack,
+            Histories: self._on_histories,
+            SnapshotChunk: self._on_snapshot_chunk,
+            SnapshotAck: self._on_snapshot_ack,
+        }
+
+    # -- the table --------------------------------------------------------------------------------------------------
+
+    def see(self, partition: int, view: View, now: Instant) -> list[Deposed]:
+        """Go by a newer row of a partition that this node holds; return what has lost its leader here."""
+        replica = self.replicas.get(partition)
+        if replica is None:
+            replica = self.replicas[partition] = Replica(partition, self.me, Engine(self._footprint))
+        epoch = replica.view.epoch if replica.view is not None else -1
+        abandoned = replica.see(view, self._stream_to, now.unix_ms)
+        if replica.leading is not None:
+            self._advance(replica, now.seconds)  # what a smaller in-sync set has all acknowledged
+            self._touch(replica)
+        if view.epoch > epoch:
+            self._incoming.pop(partition, None)
+        if view.leader is not None and view.leader != self.me and replica.aligned_epoch != view.epoch:
+            self._unaligned[replica] = None
+            self._align_at_s = now.seconds
+        return [Deposed(replica, abandoned)] if abandoned else []
+
+    def drop(self, partition: int) -> None:
+        """Forget a copy that this node is not to hold any more."""
+        replica = self.replicas.pop(partition)
+        self._incoming.pop(partition, None)
+        self._unaligned.pop(replica, None)
+        self._untold.pop(replica, None)
+        replica.engine.discard()
+        replica.leading = None
+
+    def on_table(self, version: int, now: Instant) -> None:
+        """Learn that all rows of a table have been seen."""
+        self._table_version = version
+        self._settle_petition(now.seconds)
+        for member in [member for member, stream in self._streams.items() if stream.is_idle]:
+            if not any(
+                replica.leading is not None and member in replica.leading.followers_by_member
+                for replica in self.replicas.values()
+            ):
+                del self._streams[member]
+
+    def on_answer(self, number: int, version: int, now: Instant) -> None:
+        """Learn that the meta group has decided about a request of this node's, by the table of a version."""
+        self.petition.on_answer(number, version)
+        self._settle_petition(now.seconds)
+
+    def _settle_petition(self, now: float) -> None:
+        for partition, row_version in self.petition.settled(self._table_version):
+            replica = self.replicas.get(partition)
+            if replica is not None and replica.leading is not None:
+                replica.leading.on_refused(row_version)
+                self._advance(replica, now)
+                self._touch(replica)
+
+    def _stream_to(self, member: Incarnation) -> Stream:
+        stream = self._streams.get(member)
+        if stream is None:
+            stream = self._streams[member] = Stream(member)
+        return stream
+
+    # -- leading ----------------------------------------------------------------------------------------------------
+
+    def propose(
+        self, replica: Replica, ticket: Any, origin: tuple[int, int, int], command: Command, now_ms: int
+    ) -> "Iterable[Committed]":
+        """Append a command to a copy that leads; return what that committed at once: with one copy, itself."""
+        committed = replica.propose(ticket, origin, command, now_ms)
+        if committed:
+            replica.forget_if_long()
+        elif not replica.is_dirty:
+            replica.is_dirty = True
+            self._dirty.append(replica)
+        return committed
+
+    def _touch(self, replica: Replica) -> None:
+        """Look at a copy at the end of the turn: it may have something to say to its followers."""
+        if not replica.is_dirty:
+            replica.is_dirty = True
+            self._dirty.append(replica)
+
+    def heard_at_s(self, replica: Replica) -> float:
+        """Return up to when every member of MaxISR is known to have followed this leader, in seconds."""
+        leading = replica.leading
+        if leading is None:
+            return -_NEVER
+        return min((progress.stream.heard_at_s for progress in leading.must_have), default=_NEVER)
+
+    # -- in ---------------------------------------------------------------------------------------------------------
+
+    def receive(self, message: PeerMessage, sender: Incarnation, now: Instant) -> None:
+        """Take a message of a life of another node's.
+
+        Raises:
+            RemoteProtocolError: it brings a snapshot that is none.
+        """
+        self._handlers[type(message)](message, sender, now)
+
+    def take_committed(self) -> list[Committed]:
+        """Return what has committed here since the last call, but for what `propose` returned, and forget it."""
+        committed, self._committed = self._committed, []
+        return committed
+
+    def _on_append(self, message: Append, sender: Incarnation, now: Instant) -> None:
+        refused: list[int] = []
+        replicas = self.replicas
+        for partition, epoch, seq, seq_epoch in message.alignments:
+            replica = replicas.get(partition)
+            if replica is not None and replica.follows(sender, epoch):
+                self._align(replica, seq, seq_epoch)
+        for partition, epoch, prev, prev_epoch, commit, entries in message.sections:
+            replica = replicas.get(partition)
+            if replica is None or not replica.follows(sender, epoch):
+                refused.append(partition)
+                continue
+            before = replica.commit
+            if not replica.follow(prev, prev_epoch, entries, commit):
+                refused.append(partition)
+            elif replica.commit > before:
+                self._on_applied(replica, _bytes_between(replica, before))
+        ack = AppendAck(*BLANK, message.number, tuple(refused))
+        ack.destination = sender.number
+        self._outbox.append((sender, ack))
+
+    def _align(self, replica: Replica, seq: int, seq_epoch: int) -> None:
+        if replica.align(seq, seq_epoch):
+            self._unaligned.pop(replica, None)
+        elif replica not in self._unaligned:
+            self._unaligned[replica] = None
+            self._align_at_s = -_NEVER
+
+    def _on_append_ack(self, message: AppendAck, sender: Incarnation, now: Instant) -> None:
+        stream = self._streams.get(sender)
+        if stream is None:
+            return
+        for replica, progress, seq in stream.on_ack(message, now.seconds):
+            if progress.on_acknowledged(seq):
+                self._on_progress(replica, progress, now.seconds)
+
+    def _advance(self, replica: Replica, now: float) -> None:
+        """Commit what can be."""
+        before = replica.commit
+        found = replica.advance()
+        if found:
+            self._committed += found
+            self._on_applied(replica, _bytes_between(replica, before))
+            if not self._untold:
+                self._tell_at_s = now + COMMIT_AFTER_S
+            self._untold[replica] = None
+
+    def _on_progress(self, replica: Replica, progress: Progress, now: float) -> None:
+        self._advance(replica, now)
+        leading = replica.leading
+        if leading is not None and progress in leading.followers and leading.may_join(progress, replica.commit):
+            self._petition(replica, (*leading.view.in_sync, progress.member))
+
+    def _petition(self, replica: Replica, in_sync: tuple[Incarnation, ...]) -> None:
+        leading = replica.leading
+        assert leading is not None, "only a leader asks for another in-sync set"
+        leading.propose(in_sync)
+        self.petition.add(replica.partition, leading.view.epoch, leading.view.version, in_sync)
+
+    def _on_applied(self, replica: Replica, size_bytes: int) -> None:
+        """Count what was applied and is kept for followers only; forget the oldest when it is too much."""
+        self._applied.append((replica, replica.commit, size_bytes))
+        self._log_bytes += size_bytes
+        while self._log_bytes > self._log_bytes_max:
+            oldest, upto, freed_bytes = self._applied.popleft()
+            self._log_bytes -= freed_bytes
+            oldest.log.forget(min(upto, oldest.commit))
+
+    # -- alignment --------------------------------------------------------------------------------------------------
+
+    def _on_histories(self, message: Histories, sender: Incarnation, now: Instant) -> None:
+        for partition, epoch, history in message.histories:
+            replica = self.replicas.get(partition)
+            leading = replica.leading if replica is not None else None
+            if replica is None or leading is None or leading.view.epoch != epoch:
+                continue
+            progress = leading.followers_by_member.get(sender)
+            if progress is None or progress.match >= 0 or progress.is_installing:
+                continue  # it is aligned already: this was said before
+            common = replica.log.last_common(history)
+            if common is None:
+                progress.is_installing = True
+                self._needy[progress] = replica
+            else:
+                progress.align(common)
+                progress.stream.offer(replica, progress)
+
+    def _tell_histories(self, now: float) -> None:
+        """Tell each leader of copies that are not aligned with it what they have."""
+        self._align_at_s = now + RESEND_AFTER_S if self._unaligned else _NEVER
+        by_leader: dict[Incarnation, list[tuple[int, int, Any]]] = {}
+        for replica in list(self._unaligned):
+            view = replica.view
+            if view is None or view.leader in (None, self.me) or replica.aligned_epoch == view.epoch:
+                del self._unaligned[replica]
+            elif self.me in view.holders and replica.partition not in self._incoming:
+                assert view.leader is not None
+                by_leader.setdefault(view.leader, []).append((replica.partition, view.epoch, replica.history()))
+        for leader, histories in by_leader.items():
+            message = Histories(*BLANK, tuple(histories))
+            message.destination = leader.number
+            self._outbox.append((leader, message))
+
+    # -- snapshots --------------------------------------------------------------------------------------------------
+
+    def _start_transfers(self, now: float) -> None:
+        """Begin to send the snapshots that followers need, if there is room and this leader knows what is committed."""
+        for progress, replica in list(self._needy.items()):
+            leading = replica.leading
+            if leading is None or progress not in leading.followers:
+                del self._needy[progress]
+            elif len(self._outgoing) < TRANSFERS_MAX and replica.is_ready:
+                del self._needy[progress]
+                epoch = replica.log.epoch_at(replica.commit)
+                assert epoch is not None, "what was applied last is never forgotten"
+                tag = (replica.partition, leading.view.epoch, replica.commit, epoch, replica.log.now_ms)
+                self._outgoing[progress] = (replica, Outgoing(tag, replica.engine, progress, now))
+
+    def _send_chunks(self, now: float) -> None:
+        for progress, (replica, outgoing) in list(self._outgoing.items()):
+            leading = replica.leading
+            is_over = leading is None or progress not in leading.followers
+            if is_over or replica.log.base > outgoing.tag[2]:
+                del self._outgoing[progress]  # or what follows it is forgotten: it takes another one
+                self._needy[progress] = replica
+                continue
+            self._outbox += [(progress.member, chunk) for chunk in outgoing.messages(now)]
+
+    def _on_snapshot_chunk(self, message: SnapshotChunk, sender: Incarnation, now: Instant) -> None:
+        replica = self.replicas.get(message.partition)
+        if replica is None or not replica.follows(sender, message.epoch):
+            return
+        is_here = replica.aligned_epoch == message.epoch and replica.log.last >= message.base
+        if replica.commit > message.base and not is_here:
+            return
+        incoming = self._incoming.get(message.partition)
+        if not is_here and (incoming is None or not incoming.is_of(message)):
+            incoming = self._incoming[message.partition] = Incoming(message)
+        if not is_here and incoming is not None and incoming.take(message):
+            del self._incoming[message.partition]
+            is_here = True
+            self._install(replica, incoming, message)
+        count = incoming.count if incoming is not None else 0
+        ack = SnapshotAck(*BLANK, message.partition, message.epoch, message.base, count, is_here)
+        ack.destination = sender.number
+        self._outbox.append((sender, ack))
+
+    def _install(self, replica: Replica, incoming: Incoming, message: SnapshotChunk) -> None:
+        try:
+            engine = incoming.engine(self._footprint)
+        except (ValueError, TypeError) as reason:
+            raise RemoteProtocolError(f"a snapshot of partition {replica.partition} that is none: {reason}") from None
+        replica.reset(engine, Log(message.base, message.base_epoch, message.now_ms))
+        replica.aligned_epoch = message.epoch
+        self._unaligned.pop(replica, None)
+
+    def _on_snapshot_ack(self, message: SnapshotAck, sender: Incarnation, now: Instant) -> None:
+        replica = self.replicas.get(message.partition)
+        leading = replica.leading if replica is not None else None
+        progress = leading.followers_by_member.get(sender) if leading is not None else None
+        found = self._outgoing.get(progress) if progress is not None else None
+        if replica is None or progress is None or found is None:
+            return
+        _, outgoing = found
+        partition, epoch, base, *_ = outgoing.tag
+        if (partition, epoch, base) != (message.partition, message.epoch, message.base):
+            return
+        outgoing.on_ack(message, now.seconds)
+        if not message.is_complete:
+            return
+        del self._outgoing[progress]
+        progress.on_installed(base)
+        progress.stream.offer(replica, progress)
+        self._on_progress(replica, progress, now.seconds)
+
+    # -- time, out --------------------------------------------------------------------------------------------------
+
+    def next_deadline(self) -> float:
+        """Return when to call `tick` next, in the clock of `Instant.seconds`."""
+        streams = min((stream.next_deadline() for stream in self._streams.values()), default=_NEVER)
+        transfers = min((outgoing.next_deadline() for _, outgoing in self._outgoing.values()), default=_NEVER)
+        is_watching = any(stream.owes_since_s < _NEVER for stream in self._streams.values())
+        return min(streams, transfers, self._tell_at_s, self._align_at_s, self._look_at_s if is_watching else _NEVER)
+
+    def tick(self, now: Instant) -> None:
+        """Do what time asks for."""
+        if self._tell_at_s <= now.seconds:
+            self._tell_commits()
+        for stream in self._streams.values():
+            stream.tick(now.seconds)
+        if self._look_at_s <= now.seconds:
+            self._look_at_s = now.seconds + _LOOK_EVERY_S
+            for member, stream in self._streams.items():
+                if now.seconds - stream.owes_since_s > stream.slow_after_s():
+                    self._drop_from_in_sync_sets(member)
+
+    def _tell_commits(self) -> None:
+        """Let followers know of what committed and that no Append has told them."""
+        untold, self._untold, self._tell_at_s = self._untold, {}, _NEVER
+        for replica in untold:
+            for progress in replica.leading.followers if replica.leading is not None else ():
+                if progress.told_commit < replica.commit:
+                    progress.stream.offer(replica, progress)
+
+    def _drop_from_in_sync_sets(self, member: Incarnation) -> None:
+        """Ask for all in-sync sets without a node that is behind."""
+        for replica in self.replicas.values():
+            leading = replica.leading
+            if leading is not None and leading.may_drop(member):
+                self._petition(replica, tuple(other for other in leading.view.in_sync if other != member))
+
+    def drain(self, now: Instant) -> list[tuple[Incarnation, PeerMessage]]:
+        """Return (life of a node, message) pairs to be sent, and forget them."""
+        dirty, self._dirty = self._dirty, []
+        for replica in dirty:
+            replica.is_dirty = False
+            leading = replica.leading
+            if leading is not None:
+                last = replica.log.last
+                for progress in leading.followers:
+                    if progress.next <= last or progress.aligns_at is not None:
+                        progress.stream.offer(replica, progress)
+                    if progress not in leading.must_have and leading.may_join(progress, replica.commit):
+                        self._petition(replica, (*leading.view.in_sync, progress.member))
+        if self._align_at_s <= now.seconds:
+            self._tell_histories(now.seconds)
+        for member, stream in self._streams.items():
+            self._outbox += [(member, append) for append in stream.messages(now.seconds)]
+            if stream.needy:
+                self._needy |= stream.needy
+                stream.needy = {}
+        if self._needy:
+            self._start_transfers(now.seconds)
+        if self._outgoing:
+            self._send_chunks(now.seconds)
+        outbox, self._outbox = self._outbox, []
+        return outbox
+
+
+def _bytes_between(replica: Replica, before: int) -> int:
+    """Return the bytes of a copy's entries that were committed since `before`."""
+    base = replica.log.base
+    return sum(replica.log.sizes[before - base : replica.commit - base])

@@ -1,0 +1,65 @@
+"""What a node asks the meta group for: other in-sync sets of partitions that it leads.
+
+All that is wanted goes as one request, and the next only after that one is over. Requests are numbered, and the meta
+group takes none that is older than one it has decided: so when request n has been answered, whatever the answer, n can
+change nothing any more. Which of its changes were made, the table says: the answer carries the version at which it was
+decided, and in a table of that version a row that is still as it was was not changed.
+"""
+
+from typing import NamedTuple
+
+from gimmal.types import Incarnation
+
+Change = tuple[int, int, int, tuple[tuple[str, int], ...]]
+"""(partition, epoch, version, in-sync set), as the command takes it."""
+
+
+class Request(NamedTuple):
+    """Changes that the meta group is asked to make, under a number of this node's."""
+
+    number: int
+    changes: tuple[Change, ...]
+
+
+class Petition:
+    """The requests of one life of a node: their numbers count from 1."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[int, Change] = {}
+        self._asked: Request | None = None
+        self._answered_at_version: int | None = None
+        self._number = 0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether `take` has a request to give."""
+        return self._asked is None and bool(self._wanted)
+
+    def add(self, partition: int, epoch: int, version: int, in_sync: tuple[Incarnation, ...]) -> None:
+        """Want another in-sync set of a partition, under the epoch and version that were seen."""
+        self._wanted[partition] = (partition, epoch, version, tuple((name, number) for name, number in in_sync))
+
+    def take(self) -> Request | None:
+        """Return the request to be made now, once; None while the last is not over, or nothing is wanted."""
+        if not self.is_due:
+            return None
+        self._number += 1
+        self._asked = Request(self._number, tuple(self._wanted.values()))
+        self._wanted = {}
+        self._answered_at_version = None
+        return self._asked
+
+    def on_answer(self, number: int, version: int) -> None:
+        """Learn that a request was decided, by the table of a version."""
+        if self._asked is not None and self._asked.number == number:
+            self._answered_at_version = version
+
+    def settled(self, version: int) -> list[tuple[int, int]]:
+        """Return (partition, version of its row) of what was asked and decided, if all rows are of that table by now.
+
+        What was granted has a row of a higher version.
+        """
+        if self._asked is None or self._answered_at_version is None or version < self._answered_at_version:
+            return []
+        asked, self._asked = self._asked, None
+        return [(partition, row_version) for partition, _, row_version, _ in asked.changes]

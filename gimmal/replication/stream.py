@@ -1,0 +1,206 @@
+"""What goes from the leader of partitions to one life of another node, for all partitions at once.
+
+Partitions that have something for the node are put down (`offer`); at the end of the turn `messages` makes one Append
+of all of them, or a few if it would grow too long. Each has a number, and the follower's acknowledgement of it stands
+for everything inside that it does not name as refused: that of a thousand partitions is one number.
+
+- **Credit.** No more than `CREDIT_BYTES` are on the way unacknowledged. What does not fit stays in the logs, which keep
+  it anyway, so a follower that is slow costs no memory here.
+- **Loss.** Links keep their order. An Append is lost if a later one was acknowledged first, or if nothing was within
+  `RESEND_AFTER_S`; then everything behind the last acknowledgement of its partitions is sent again. To a node that has
+  not answered for that long only one Append at a time is sent.
+- **Refusal.** What the follower refuses (it has not heard of the epoch yet, say) is sent again after a moment.
+- **Time.** A node is behind when it has owed an answer for longer than `slow_after_s`: 300 ms, or four times what
+  nearly all acknowledgements took, if that is longer.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from gimmal.replication.progress import Progress
+from gimmal.types import Entry, Incarnation
+from gimmal.wire.peer_messages import BLANK, Append, AppendAck
+
+if TYPE_CHECKING:
+    from gimmal.replication.replica import Replica
+
+CREDIT_BYTES: Final = 4 * 1024 * 1024
+PORTION_BYTES: Final = 128 * 1024
+RESEND_AFTER_S: Final = 0.3
+RETRY_AFTER_S: Final = 0.05
+SLOW_AFTER_S: Final = 0.3
+_SECTION_BYTES: Final = 40
+_SECTIONS_MAX: Final = 2_048
+_LATENCIES_KEPT: Final = 256
+_NEVER: Final = float("inf")
+
+
+class Sent(NamedTuple):
+    """One Append on the way: when it left, its size, and up to where it brings each partition."""
+
+    at_s: float
+    size_bytes: int
+    items: list[tuple["Replica", Progress, int]]
+
+
+class Stream:
+    """The way to `member`. Times are seconds of the machine's clock.
+
+    `heard_at_s` is when it last acknowledged something, `owes_since_s` since when it owes an answer (else infinity).
+    """
+
+    __slots__ = (
+        "_in_flight",
+        "_in_flight_bytes",
+        "_is_silent",
+        "_latencies",
+        "_number",
+        "_refused",
+        "_retry_at_s",
+        "_waiting",
+        "heard_at_s",
+        "member",
+        "needy",
+        "owes_since_s",
+    )
+
+    def __init__(self, member: Incarnation) -> None:
+        self.member = member
+        self.heard_at_s = -_NEVER
+        self.owes_since_s = _NEVER
+        self.needy: dict[Progress, Replica] = {}  # whose log does not reach back here: they need a snapshot
+        self._refused: dict[Progress, Replica] = {}
+        self._retry_at_s = _NEVER
+        self._waiting: dict[Progress, Replica] = {}
+        self._in_flight: dict[int, Sent] = {}
+        self._in_flight_bytes = 0
+        self._number = 0
+        self._is_silent = False
+        self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is on the way."""
+        return not (self._waiting or self._in_flight or self._refused)
+
+    def offer(self, replica: "Replica", progress: Progress) -> None:
+        """Note that a partition has something for this node."""
+        self._waiting[progress] = replica
+
+    # -- out --------------------------------------------------------------------------------------------------------
+
+    def messages(self, now: float) -> Iterator[Append]:
+        """Yield what may leave now, and take it as sent."""
+        credit = PORTION_BYTES if self._is_silent else CREDIT_BYTES
+        while self._waiting and self._in_flight_bytes < credit and not (self._is_silent and self._in_flight):
+            append = self._next(now)
+            if append is not None:
+                yield append
+
+    def _next(self, now: float) -> Append | None:
+        alignments: list[tuple[int, int, int, int]] = []
+        sections: list[tuple[int, int, int, int, int, tuple[Entry, ...]]] = []
+        items: list[tuple[Replica, Progress, int]] = []
+        size_bytes = 0
+        waiting, self._waiting = self._waiting, {}
+        for progress, replica in waiting.items():
+            if size_bytes >= PORTION_BYTES or len(items) >= _SECTIONS_MAX:
+                self._waiting[progress] = replica
+                continue
+            leading = replica.leading
+            if leading is None or progress not in leading.followers or progress.is_installing:
+                continue  # its epoch is over, or it gets a snapshot
+            log, partition, epoch = replica.log, replica.partition, leading.view.epoch
+            prev = progress.next - 1
+            prev_epoch = log.epoch_at(prev)
+            aligned_epoch = log.epoch_at(progress.aligns_at) if progress.aligns_at is not None else None
+            if prev_epoch is None or (progress.aligns_at is not None and aligned_epoch is None):
+                progress.is_installing = True
+                self.needy[progress] = replica
+                continue
+            if progress.aligns_at is not None and aligned_epoch is not None:
+                alignments.append((partition, epoch, progress.aligns_at, aligned_epoch))
+            entries, entries_bytes = log.portion(progress.next, PORTION_BYTES - size_bytes)
+            last = prev + len(entries)
+            sections.append((partition, epoch, prev, prev_epoch, replica.commit, tuple(entries)))
+            progress.told_commit = replica.commit
+            progress.next = last + 1
+            items.append((replica, progress, last))
+            size_bytes += entries_bytes + _SECTION_BYTES
+            if last < log.last:
+                self._waiting[progress] = replica
+        if not items:
+            return None
+        self._number += 1
+        if self.owes_since_s == _NEVER:
+            self.owes_since_s = now
+        self._in_flight[self._number] = Sent(now, size_bytes, items)
+        self._in_flight_bytes += size_bytes
+        append = Append(*BLANK, self._number, tuple(alignments), tuple(sections))
+        append.destination = self.member.number
+        return append
+
+    # -- answers ----------------------------------------------------------------------------------------------------
+
+    def on_ack(self, ack: AppendAck, now: float) -> list[tuple["Replica", Progress, int]]:
+        """Take an acknowledgement; return up to where it brings each partition. What is shown to be lost goes again."""
+        sent = self._in_flight.get(ack.number)
+        if sent is None:
+            return []
+        self.heard_at_s = now
+        self._is_silent = False
+        self._latencies.append(now - sent.at_s)
+        earlier = [number for number in self._in_flight if number < ack.number]
+        for number in (*earlier, ack.number):
+            self._in_flight_bytes -= self._in_flight[number].size_bytes
+        lost = [self._in_flight.pop(number) for number in earlier]
+        del self._in_flight[ack.number]
+        self.owes_since_s = self._oldest_at_s
+        for message in lost:
+            self._send_again(message.items)
+        if not ack.refused:
+            return sent.items
+        refused = dict.fromkeys(ack.refused)
+        for replica, progress, _ in sent.items:
+            if replica.partition in refused:
+                progress.rewind()
+                self._refused[progress] = replica
+        self._retry_at_s = min(self._retry_at_s, now + RETRY_AFTER_S)
+        return [item for item in sent.items if item[0].partition not in refused]
+
+    def _send_again(self, items: list[tuple["Replica", Progress, int]]) -> None:
+        for replica, progress, _ in items:
+            progress.rewind()
+            self._waiting[progress] = replica
+
+    # -- time -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _oldest_at_s(self) -> float:
+        for sent in self._in_flight.values():
+            return sent.at_s
+        return _NEVER
+
+    def slow_after_s(self) -> float:
+        """Return for how long this node may owe an answer before it counts as behind."""
+        if len(self._latencies) < _LATENCIES_KEPT // 4:
+            return SLOW_AFTER_S
+        ordered = sorted(self._latencies)
+        return max(SLOW_AFTER_S, 4 * ordered[len(ordered) * 99 // 100])
+
+    def tick(self, now: float) -> None:
+        """Send again what was refused a while ago, or has been on the way for too long."""
+        if self._retry_at_s <= now:
+            self._retry_at_s = _NEVER
+            self._waiting |= self._refused
+            self._refused = {}
+        if self._oldest_at_s + RESEND_AFTER_S <= now:
+            self._is_silent = True
+            in_flight, self._in_flight, self._in_flight_bytes = self._in_flight, {}, 0
+            for sent in in_flight.values():
+                self._send_again(sent.items)
+
+    def next_deadline(self) -> float:
+        """Return when to call `tick` next."""
+        return min(self._oldest_at_s + RESEND_AFTER_S, self._retry_at_s)
