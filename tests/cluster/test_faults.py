@@ -1,5 +1,6 @@
 """Nodes that are cut off, slow, or started again: what the others do, and that it is over when it is healed."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 import gimmal
 from gimmal.client.inquiry import ask_status
-from gimmal.errors import GimmalError, InvalidArgument, NoRoute
+from gimmal.errors import GimmalError, InvalidArgument, NoRoute, OperationTimeout
 from gimmal.testing import LocalCluster
 from tests.cluster.test_node_process import node
 from tests.cluster.waiting import wait_until
@@ -124,11 +125,22 @@ def is_silent(cluster: LocalCluster, name: str) -> bool:
 def test_a_node_that_is_isolated_from_clients_answers_none_until_it_is_healed(cluster: LocalCluster) -> None:
     cluster.isolate("n2", clients=True)
     assert is_silent(cluster, "n2")
-    assert not is_silent(cluster, "n1")
+    wait_until(lambda: not is_silent(cluster, "n1"), "it answers")
     cluster.isolate("n2")
     assert is_silent(cluster, "n2")
     cluster.heal()
-    assert not is_silent(cluster, "n2")
+    wait_until(lambda: not is_silent(cluster, "n2"), "it answers")
+
+
+def test_a_write_to_a_node_that_is_isolated_from_clients_is_not_done(cluster: LocalCluster) -> None:
+    key = next(f"key{number}" for number in itertools.count() if cluster.owner_of(f"key{number}") == "n2")
+    with cluster.connect() as db:
+        db.set(key, "before")
+        cluster.isolate("n2", clients=True)
+        with pytest.raises(OperationTimeout):
+            db.set(key, "lost", timeout=1.0)
+        cluster.heal()
+        assert db.get(key) == "before"
 
 
 def test_a_fault_holds_for_a_node_that_hung_when_it_began(cluster: LocalCluster) -> None:
@@ -208,7 +220,7 @@ def test_a_node_that_was_not_started_for_tests_meets_no_faults() -> None:
         assert is_silent(cluster, "n1")
         cluster.restart("n1")
         cluster.wait_healthy()
-        assert not is_silent(cluster, "n1")
+        wait_until(lambda: not is_silent(cluster, "n1"), "it answers")
 
 
 @pytest.mark.parametrize("source", ["environment", "file"])
