@@ -42,6 +42,8 @@ _MaxEntries = Annotated[str | None, _flag("NUMBER", "How many keys it may hold. 
 _MaxMemory = Annotated[str | None, _flag("BYTES", "How much it may hold, such as 512mb.  [default: no limit]")]
 _Policy = Annotated[str | None, _flag("refuse|lru", "At a limit: refuse writes, or evict.  [default: refuse]")]
 _LogLevel = Annotated[str | None, _flag("LEVEL", "debug, info, warning or error.  [default: info]")]
+_TestingFaults = Annotated[Path | None, typer.Option(hidden=True)]
+"""What `gimmal.testing` starts its nodes with. It is no setting, so that nothing but this flag can give it."""
 
 
 @app.command()
@@ -69,6 +71,7 @@ def node(
     max_memory: _MaxMemory = None,
     policy: _Policy = None,
     log_level: _LogLevel = None,
+    testing_faults: _TestingFaults = None,
     as_json: Json = False,
 ) -> None:
     """Run a node until SIGTERM or Ctrl-C.
@@ -84,6 +87,6 @@ def node(
 
     # Every setting is a parameter above; by name they all go the same way.
     settings = load_config({setting: context.params[setting] for setting in NAMES}, file=config)
-    run_node(settings)
+    run_node(settings, testing_faults)
     if as_json:
         print_json({"node": settings.name, "stopped": True})

@@ -5,6 +5,7 @@ import gc
 import logging
 import resource
 import secrets
+from pathlib import Path
 from random import SystemRandom
 from typing import Final
 
@@ -12,6 +13,7 @@ from gimmal.cluster.raft import read_journal
 from gimmal.errors import ConfigError
 from gimmal.node.config import NodeConfig
 from gimmal.node.core import NodeCore
+from gimmal.node.fault_injection import FaultFile
 from gimmal.node.journal_file import JournalFile
 from gimmal.node.server import Server, read_clocks
 
@@ -21,19 +23,21 @@ _DESCRIPTORS: Final = 65_536
 """Each client takes one and each link to another node about five; what systems give by default is 1,024."""
 
 
-def run_node(config: NodeConfig) -> None:
-    """Run a node until SIGTERM or SIGINT.
+def run_node(config: NodeConfig, faults_file: Path | None = None) -> None:
+    """Run a node until SIGTERM or SIGINT; with a `faults_file`, one for tests (`gimmal.node.fault_injection`).
 
     Raises:
-        ConfigError: an address or the data directory is taken, or the directory holds what is of no use.
+        ConfigError: an address or the data directory is taken, or the directory holds what is of no use, or the
+            faults cannot be read.
         JournalError: the data directory did not keep what it was given.
     """
     logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     _raise_descriptor_limit()
+    faults = FaultFile(config.name, faults_file) if faults_file is not None else None
     journal = JournalFile(config.data_dir) if config.data_dir is not None else None
     content = _content_of(journal, config.name) if journal is not None else b""
     core = NodeCore(config.settings(secrets.token_bytes(16)), content, SystemRandom(), read_clocks())
-    server = Server(core, config.client, config.peer, journal)
+    server = Server(core, config.client, config.peer, journal, faults)
     # Requests make no cycles, and a full collection over a million keys stalls for longer than a lease may.
     gc.collect()
     gc.freeze()

@@ -17,6 +17,7 @@ import zmq
 
 from gimmal.errors import ConfigError, GimmalError, LocalProtocolError, RemoteProtocolError
 from gimmal.node.core import NodeCore
+from gimmal.node.fault_injection import FaultFile, FaultyLinks
 from gimmal.node.journal_file import JournalFile
 from gimmal.node.peer_transport import PeerLinks
 from gimmal.node.transport import ClientSocket, ListeningSocket
@@ -46,15 +47,18 @@ def read_clocks() -> Instant:
 class Server:
     """One running node that listens for clients and for other nodes. `run` returns after SIGTERM, SIGINT or `stop`.
 
-    Without a `journal` nothing is saved.
+    Without a `journal` nothing is saved. `faults` are for tests: a node that others rely on has none.
 
     Raises:
         ConfigError: an address cannot be listened on.
     """
 
-    def __init__(self, core: NodeCore, client: str, peer: str, journal: JournalFile | None) -> None:
+    def __init__(
+        self, core: NodeCore, client: str, peer: str, journal: JournalFile | None, faults: FaultFile | None = None
+    ) -> None:
         self._core = core
         self._journal = journal
+        self._faults = faults
         self._addresses = client, peer
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
@@ -63,7 +67,8 @@ class Server:
         except ConfigError:
             self._context.destroy(linger=0)
             raise
-        self._links = PeerLinks(self._context, self._on_refused)
+        links = PeerLinks(self._context, self._on_refused)
+        self._links = links if faults is None else FaultyLinks(links, faults)
         self._loop: asyncio.AbstractEventLoop
         self._stopped: asyncio.Event
         self._timer: asyncio.TimerHandle | None = None
@@ -109,8 +114,9 @@ class Server:
                     timer.cancel()
             self._links.close()
             self._context.term()
-            if self._journal is not None:
-                self._journal.close()
+            for file in (self._journal, self._faults):
+                if file is not None:
+                    file.close()
         if self._broken_by is not None:
             raise self._broken_by
         logger.info("node %s has stopped", self._core.name)
@@ -131,6 +137,8 @@ class Server:
         if self._stopped.is_set():
             return
         received, has_more = self._clients.receive()
+        if self._faults is not None and self._faults.filter().loses_clients:
+            received = []
         now = read_clocks()
         core = self._core
         for peer, frame in received:
@@ -148,6 +156,7 @@ class Server:
         if self._stopped.is_set():
             return
         received, has_more = self._nodes.receive()
+        faults = self._faults.filter() if self._faults is not None else None
         now = read_clocks()
         for _, frame in received:
             try:
@@ -158,13 +167,15 @@ class Server:
                 self._on_bad_node_frame(error, now)
                 continue
             assert isinstance(message, PeerMessage), "so are all kinds that come from nodes"
+            if faults is not None and faults.loses_from(message.sender):
+                continue
             self._core.receive_from_node(message, now)
         if has_more:
             self._loop.call_soon(self._on_nodes)
         self._end_turn(now)
 
     def _on_refused(self, address: str) -> None:
-        if self._stopped.is_set():
+        if self._stopped.is_set() or (self._faults is not None and not self._faults.filter().refuses(address)):
             return
         now = read_clocks()
         self._core.on_refused(address, now)
@@ -180,6 +191,8 @@ class Server:
         core.tick(now)
         self._save(now)
         answers = core.drain()
+        if self._faults is not None and self._faults.filter().loses_clients:
+            answers = []
         for peer, answer in answers:
             for part in self._frames_of(answer, now):
                 self._clients.send(peer, part)

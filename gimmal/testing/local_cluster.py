@@ -5,9 +5,6 @@ Every node is told of all the others and founds the cluster with them; a node th
 The nodes, their logs and their data directories end with `close`, at the latest with this process, however it dies. A
 process forked from it may use the cluster, but only the process that made a cluster ends it, and its end is the
 cluster's.
-
-Free ports can only be guessed: between our look and the node's bind somebody else may take one. A start that
-fails for that reason is tried again with other ports.
 """
 
 import atexit
@@ -15,7 +12,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, Self
 
 from gimmal.client.aio import AsyncClient, connect_async
 from gimmal.client.commands import Key, encode_key
@@ -33,6 +29,8 @@ from gimmal.cluster.meta.steward import voters_wanted
 from gimmal.cluster.table import Addresses
 from gimmal.errors import ClientClosed, GimmalError, InvalidArgument, NoRoute
 from gimmal.hashing import check_partitions, key_slot, partition_of
+from gimmal.testing.faults import FaultLog
+from gimmal.testing.ports import Place, free_places
 from gimmal.testing.processes import ProcessGroup
 
 START_TIMEOUT_S: Final = 20.0
@@ -42,15 +40,6 @@ _ASK_AGAIN_S: Final = 0.02
 _LEADERS_LAST_S: Final = 1.0
 _STOP_TIMEOUT_S: Final = 10.0
 _TAIL_LINES: Final = 20
-_HOST: Final = "127.0.0.1"
-
-
-class Place(NamedTuple):
-    """Where a node of ours listens."""
-
-    client: str
-    peer: str
-    pubsub: str
 
 
 class _NotYet(Exception):
@@ -113,6 +102,7 @@ class LocalCluster:
         self._pid = os.getpid()
         self._is_closed = False
         self._group = ProcessGroup(Path(tempfile.mkdtemp(prefix="gimmal-")))
+        self._faults = FaultLog(self._group.directory / "faults")
         atexit.register(self.close)
         try:
             self._start_all()
@@ -124,7 +114,7 @@ class LocalCluster:
 
     def _start_all(self) -> None:
         for attempt in range(1, _PORT_ATTEMPTS + 1):
-            self._places = dict(zip(self.names, _free_places(len(self.names)), strict=True))
+            self._places = dict(zip(self.names, free_places(len(self.names)), strict=True))
             founding = ["--bootstrap", f"--expect={len(self.names)}", *self._join(self.names)]
             for name in self.names:
                 self._launch(name, founding)
@@ -151,7 +141,7 @@ class LocalCluster:
         joining = self._join(self.names)
         self.names = (*self.names, name)
         for _ in range(_PORT_ATTEMPTS):
-            (self._places[name],) = _free_places(1)
+            (self._places[name],) = free_places(1)
             self._launch(name, joining)
             try:
                 self._wait(lambda: self._check_serving(name), START_TIMEOUT_S)
@@ -192,7 +182,9 @@ class LocalCluster:
         """Start a new node; `founding` says how it comes to its cluster, at this start and later ones."""
         addresses = [f"--{setting}={address}" for setting, address in self._places[name]._asdict().items()]
         data_dir = [f"--data-dir={self._data_dir(name)}"] if self._has_data_dirs else []
-        self._arguments[name] = [f"--name={name}", *addresses, *founding, *data_dir, *self._flags]
+        testing = f"--testing-faults={self._faults.file}"
+        self._arguments[name] = [f"--name={name}", *addresses, *founding, *data_dir, *self._flags, testing]
+        self._faults.add_node(name, self._places[name].peer)
         self._run(name)
 
     def _run(self, name: str) -> None:
@@ -370,6 +362,45 @@ class LocalCluster:
         """Let a paused node go on."""
         self._running(name).send_signal(signal.SIGCONT)
 
+    def isolate(self, name: str, *, clients: bool = False) -> None:
+        """Cut a node off from all other nodes until `heal`; with `clients`, from them too.
+
+        What is sent is lost, as in a network that drops packets: connections stay up, and nobody sees an error.
+        """
+        self._check_open()
+        self._check_name(name)
+        self._faults.isolate(name, clients=clients)
+
+    def partition(self, first: Iterable[str], second: Iterable[str], *, one_way: bool = False) -> None:
+        """Cut two groups of nodes off from each other until `heal`, as `isolate` does.
+
+        With `one_way`, only what the first send to the second is lost.
+
+        Raises:
+            InvalidArgument: a node is in both groups, or a group is empty.
+        """
+        self._check_open()
+        groups = tuple(first), tuple(second)
+        for name in (*groups[0], *groups[1]):
+            self._check_name(name)
+        self._faults.partition(*groups, one_way=one_way)
+
+    def slow(self, sender: str, receiver: str, delay: float) -> None:
+        """Let each message from one node to another take `delay` seconds (at most 60) longer, until `heal`.
+
+        Raises:
+            InvalidArgument: it is no such delay, or both are the same node.
+        """
+        self._check_open()
+        for name in (sender, receiver):
+            self._check_name(name)
+        self._faults.slow(sender, receiver, delay)
+
+    def heal(self) -> None:
+        """End what `isolate`, `partition` and `slow` began. Nodes that hang or have ended stay as they are."""
+        self._check_open()
+        self._faults.heal()
+
     # -- the end --------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -426,23 +457,6 @@ class LocalCluster:
 
 def _no_free_ports() -> NoRoute:
     return NoRoute(f"found no free ports in {_PORT_ATTEMPTS} attempts: what else starts servers here?")
-
-
-def _free_places(count: int) -> list[Place]:
-    addresses = [f"{_HOST}:{port}" for port in _free_ports(3 * count)]
-    return [Place(*addresses[start : start + 3]) for start in range(0, len(addresses), 3)]
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on at the moment."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((_HOST, 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def _read(file: Path) -> str:

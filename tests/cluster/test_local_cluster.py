@@ -18,7 +18,7 @@ import pytest
 
 from gimmal.client.inquiry import ask_status
 from gimmal.errors import ClientClosed, InvalidArgument, NoRoute
-from gimmal.testing import LocalCluster, local_cluster, processes
+from gimmal.testing import LocalCluster, local_cluster, ports, processes
 from tests.cluster.waiting import state_of, wait_until
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ def test_a_node_that_is_added_joins_the_cluster(pair: LocalCluster) -> None:
 def test_an_added_node_takes_other_ports_when_its_own_were_taken(
     pair: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choose = local_cluster._free_ports
+    choose = ports.free_ports
     attempts: list[list[int]] = []
 
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -230,7 +230,7 @@ def test_an_added_node_takes_other_ports_when_its_own_were_taken(
             attempts.append(ports)
             return ports
 
-        monkeypatch.setattr(local_cluster, "_free_ports", choose_badly_once)
+        monkeypatch.setattr(ports, "free_ports", choose_badly_once)
         name = pair.add_node()
         assert len(attempts) == 2
         assert "--peer" in pair.logs(name)
@@ -274,7 +274,7 @@ def test_a_failed_start_shows_the_log_and_leaves_nothing(directories: Path) -> N
 
 def test_a_start_is_tried_again_when_a_port_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     attempts: list[list[int]] = []
-    choose = local_cluster._free_ports
+    choose = ports.free_ports
 
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -285,7 +285,7 @@ def test_a_start_is_tried_again_when_a_port_was_taken(monkeypatch: pytest.Monkey
             attempts.append(ports)
             return ports
 
-        monkeypatch.setattr(local_cluster, "_free_ports", choose_badly_once)
+        monkeypatch.setattr(ports, "free_ports", choose_badly_once)
         with LocalCluster(nodes=2) as cluster:
             assert len(attempts) == 2
             assert cluster.addresses["n2"] == f"127.0.0.1:{attempts[1][3]}"
@@ -297,14 +297,14 @@ def test_a_node_of_another_cluster_is_not_taken_for_ours(
 ) -> None:
     """The other cluster's n1 answers where ours should, before ours has noticed that the port is taken."""
     attempts: list[list[int]] = []
-    choose = local_cluster._free_ports
+    choose = ports.free_ports
     taken = int(gimmal_cluster.addresses["n1"].rpartition(":")[2])
 
     def choose_badly_once(count: int) -> list[int]:
         attempts.append(choose(count) if attempts else [taken, *choose(count - 1)])
         return attempts[-1]
 
-    monkeypatch.setattr(local_cluster, "_free_ports", choose_badly_once)
+    monkeypatch.setattr(ports, "free_ports", choose_badly_once)
     with LocalCluster(nodes=1) as cluster:
         assert len(attempts) == 2
         with cluster.connect() as db:
