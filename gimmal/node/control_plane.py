@@ -101,6 +101,14 @@ class ControlPlane:
         command = (commands.ALTER_ISR, self.enrolment.me.name, self.incarnation, number, changes)
         self.enrolment.contact.request(command, now)
 
+    def lease_is_valid(self, now: float) -> bool:
+        """Say whether nobody else can have been given, by `now`, what the table gives to this node."""
+        return self.enrolment.contact.lease.is_valid(now, self.tracking.version)
+
+    def lease_until(self) -> float:
+        """Return when that ends by what is known so far; minus infinity without a lease."""
+        return self.enrolment.contact.lease.valid_until(self.tracking.version)
+
     def accusers(self, name: str) -> tuple[str, ...]:
         """Return the members that suspect a node now, independently of each other."""
         return self.membership.accusers(name) if self.membership is not None else ()

@@ -1,16 +1,18 @@
 """This node's share in the meta group: its vote and its log if it has any, and the leader's work while it leads.
 
-It answers heartbeats and requests of other nodes: as the leader it decides, else it says who leads. What has to be
-durable before anything is sent becomes the bytes of the journal here.
+It answers heartbeats and requests of other nodes: as the leader it decides, else it says who leads. The leader answers
+the heartbeat of a node that may have a lease when it can grant it, and not before. What has to be durable before
+anything is sent becomes the bytes of the journal here.
 """
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.commands import Outcome, Result
+from gimmal.cluster.meta.grants import Grants, Waiting
 from gimmal.cluster.meta.group import GENESIS_INDEX, Decided, Deposed, Elected, Fact, MetaGroup
 from gimmal.cluster.meta.state import MetaState
-from gimmal.cluster.meta.steward import Steward, StewardParameters, Suspicions
+from gimmal.cluster.meta.steward import Steward, StewardParameters, Suspicions, View
 from gimmal.cluster.raft import (
     Identity,
     RaftParameters,
@@ -22,7 +24,7 @@ from gimmal.cluster.raft import (
     rewritten,
     save_of,
 )
-from gimmal.cluster.table import NodeRow, Table
+from gimmal.cluster.table import ALIVE, NodeRow, Table
 from gimmal.errors import RemoteProtocolError
 from gimmal.types import Incarnation
 from gimmal.wire.peer_messages import BLANK, Heartbeat, HeartbeatReply, MetaReply, MetaRequest, PeerMessage, RaftMessage
@@ -47,13 +49,13 @@ class MetaShare:
         self.voter = found.identity.voter if found.identity is not None else f"{settings.name}/{settings.uuid.hex()}"
         self.group = MetaGroup(self.voter, found.stored, RaftParameters(), dice, now)
         self.steward = Steward(StewardParameters())
+        self._grants = Grants()
         self._name = settings.name
         self._peer = settings.peer
         self._is_durable = settings.is_durable
         self._dice = dice
         self._is_reborn = False
         self._stands = False
-        self._proposed: dict[tuple[Any, ...], None] = {}  # verdicts of the steward's that are under way
         self._outbox: list[tuple[str, PeerMessage]] = []
 
     @property
@@ -123,20 +125,50 @@ class MetaShare:
     def receive(self, message: RaftMessage, now: float) -> list[Fact]:
         """Take a message of another voter's; raises RemoteProtocolError if it is not to be understood."""
         facts = self._follow(self.group.receive(message, now), now)
+        self._grant()
         if not self.cluster and self.group.raft.unsaved() is not None:
             self.on_bound(message.cluster)  # a voter that has promised something belongs to whom it promised it
         return facts
 
     def on_heartbeat(self, message: Heartbeat, address: str, leader: str, now: float) -> None:
-        """Hear a node, and say who leads."""
-        table = self.group.table
-        row = table.node(message.sender) if table is not None else None
-        if self.is_leader and row is not None and row.incarnation == message.source:
-            self.steward.on_heartbeat(message.sender, message.source, now)
-        if address:
-            reply = HeartbeatReply(*BLANK, message.number, leader)
-            reply.destination = message.source
-            self._outbox.append((address, reply))
+        """Hear a node; let it wait for a lease if it may have one, else say who leads."""
+        node = Incarnation(message.sender, message.source)
+        row = self._row_of(node) if self.is_leader else None
+        if row is not None:
+            self.steward.on_heartbeat(*node, now)
+            if row.status == ALIVE and self.steward.accept(*node, now):
+                self._grants.on_heartbeat(Waiting(node, message.number, address, self.group.raft.round))
+                if self.group.raft.configuration.voters == (self.voter,):
+                    self.group.raft.start_round(now)  # it is a quorum by itself, and has no reason to wait
+                self._grant()
+                return
+        self._answer(Waiting(node, message.number, address, 0), leader, is_granted=False)
+
+    def _row_of(self, node: Incarnation) -> NodeRow | None:
+        """Return the row of a node, if it is in this life."""
+        row = self.group.table.node(node.name) if self.group.table is not None else None
+        return row if row is not None and row.incarnation == node.number else None
+
+    def _grant(self) -> None:
+        """Answer those whose heartbeats a quorum has outlived.
+
+        Before an entry of its own term is applied, a leader does not know whom an earlier one has fenced. The header
+        of a grant names a table no older than the one by which it is made: what is applied here, the node goes by
+        before it sends anything.
+        """
+        raft = self.group.raft
+        if self._grants and raft.has_committed_in_term:
+            for waiting in self._grants.due(raft.confirmed_round):
+                row = self._row_of(waiting.node)
+                is_alive = row is not None and row.status == ALIVE
+                may_have_it = is_alive and self.steward.may_be_granted(*waiting.node)
+                self._answer(waiting, self._peer, is_granted=may_have_it)
+
+    def _answer(self, waiting: Waiting, leader: str, *, is_granted: bool) -> None:
+        if waiting.address:
+            reply = HeartbeatReply(*BLANK, waiting.number, leader, is_granted)
+            reply.destination = waiting.node.number
+            self._outbox.append((waiting.address, reply))
 
     def on_request(self, message: MetaRequest, address: str, leader: str, now: float) -> None:
         """Decide about a request, or say who does."""
@@ -173,15 +205,17 @@ class MetaShare:
         """Do what time asks for; `incarnation` is this node's."""
         facts = self._follow(self.group.campaign(now) if self._stands else self.group.tick(now), now)
         self._stands = False
-        table = self.group.table
+        self._grant()
+        table, raft = self.group.table, self.group.raft
         if self.is_leader and table is not None and self.steward.next_deadline() <= now:
-            me = Incarnation(self._name, incarnation)
-            for verdict in self.steward.verdicts(me, table, suspicions, now):
-                if verdict not in self._proposed and self.group.request(None, verdict, now) is None:
-                    self._proposed[verdict] = None
-            configuration = self.steward.next_configuration(self.group.raft, table, now)
+            is_settled = raft.has_committed_in_term and raft.commit_index == raft.last_index
+            view = View(Incarnation(self._name, incarnation), table, is_settled)
+            for verdict in self.steward.verdicts(view, suspicions, now):
+                if self.group.request(None, verdict, now) is None:
+                    self.steward.on_proposed(verdict)
+            configuration = self.steward.next_configuration(raft, table, now)
             if configuration is not None:
-                self.group.raft.propose_configuration(configuration, now)
+                raft.propose_configuration(configuration, now)
         return facts
 
     # -- out --------------------------------------------------------------------------------------------------------
@@ -206,7 +240,9 @@ class MetaShare:
     def on_saved(self, now: float) -> list[Fact]:
         """Go on after the journal has what `unsaved` returned."""
         self._saved_cluster, self._is_reborn = self.cluster or _NO_CLUSTER, False
-        return self._follow(self.group.on_saved(now), now)
+        facts = self._follow(self.group.on_saved(now), now)
+        self._grant()
+        return facts
 
     def drain(self) -> list[tuple[str, PeerMessage]]:
         """Return (peer address, message) pairs to be sent."""
@@ -219,13 +255,15 @@ class MetaShare:
         for fact in facts:
             if isinstance(fact, Decided):
                 if fact.ticket is None:
-                    self._proposed.pop(fact.command, None)
+                    self.steward.on_decided(fact.command)
                 else:
                     self._reply(fact.ticket, fact.result, self._peer if self.is_leader else "")
             elif isinstance(fact, Elected):
                 self.steward.start(now)
             elif isinstance(fact, Deposed):
                 self.steward.stop()
+                for waiting in self._grants.give_up():
+                    self._answer(waiting, "", is_granted=False)
         return facts
 
     def _reply(self, ticket: tuple[str, int], result: Result, leader: str) -> None:

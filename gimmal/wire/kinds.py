@@ -122,7 +122,7 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
         },
     ),
     66: (peer_messages.Heartbeat, {**_PEER_HEADER, **_NUMBER}),
-    67: (peer_messages.HeartbeatReply, {**_PEER_HEADER, **_NUMBER, **_LEADER}),
+    67: (peer_messages.HeartbeatReply, {**_PEER_HEADER, **_NUMBER, **_LEADER, "is_granted": checks.is_flag}),
     80: (
         peer_messages.Hello,
         {

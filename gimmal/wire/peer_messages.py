@@ -192,10 +192,14 @@ class Heartbeat(PeerMessage):
 
 @dataclass(slots=True)
 class HeartbeatReply(PeerMessage):
-    """The answer of the leader of the meta group, or of a node that knows it better (`leader` as in MetaReply)."""
+    """The answer of the leader of the meta group, or of a node that knows it better (`leader` as in MetaReply).
+
+    With `is_granted` it is a lease (`gimmal.cluster.lease`), made under the table that the header names.
+    """
 
     number: int
     leader: str
+    is_granted: bool
 
 
 # -- before there is a cluster: gimmal.cluster.founding -------------------------------------------------------

@@ -38,7 +38,7 @@ class Asking:
         self.answers += self.contact.receive(message, source, self.now)
 
     def beat_reply(self, source: str, leader: str) -> None:
-        self.contact.receive(HeartbeatReply(*BLANK, 1, leader), source, self.now)
+        self.contact.receive(HeartbeatReply(*BLANK, 1, leader, False), source, self.now)
 
 
 @pytest.fixture

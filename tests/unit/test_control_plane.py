@@ -80,7 +80,7 @@ class Node:
     def learn(self, table: Table | None) -> None:
         """Hear of a table from b, fetch it, and get it."""
         assert table is not None
-        self.take(messages.HeartbeatReply(*messages.BLANK, 1, "b:7701"), table_version=table.version)
+        self.take(messages.HeartbeatReply(*messages.BLANK, 1, "b:7701", False), table_version=table.version)
         self.wait(0.2)
         self.take(messages.Rows(*messages.BLANK, table.to_wire()), table_version=table.version)
 
@@ -277,7 +277,7 @@ def test_a_table_that_got_lost_is_fetched_again_though_no_address_is_known_by_na
     for _ in range(3):
         sent = node.wait(5)  # whatever it fetches is lost
         assert messages.FetchRows not in kinds(sent[10:])
-        node.take(messages.HeartbeatReply(*messages.BLANK, 1, "c:7701"), sender="c", table_version=2)
+        node.take(messages.HeartbeatReply(*messages.BLANK, 1, "c:7701", False), sender="c", table_version=2)
         assert [to for to, message in node.wait(0.1) if isinstance(message, messages.FetchRows)] == ["c:7701"]
 
 

@@ -116,8 +116,8 @@ GOLDEN: dict[str, tuple[PeerMessage, str]] = {
     ),
     "heartbeat": (Heartbeat(*HEADER, 13), "024296c410000102030405060708090a0b0c0d0e0fcd012c0007a26e310d"),
     "heartbeat reply": (
-        HeartbeatReply(*HEADER, 13, "h:7701"),
-        "024397c410000102030405060708090a0b0c0d0e0fcd012c0007a26e310da6683a37373031",
+        HeartbeatReply(*HEADER, 13, "h:7701", True),
+        "024398c410000102030405060708090a0b0c0d0e0fcd012c0007a26e310da6683a37373031c3",
     ),
     "hello": (
         Hello(*BLANK[:4], "n1", ("n1", UUID, "n1/a", "", 1, "h:7701", ()), 3, True, "who is that?"),

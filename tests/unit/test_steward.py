@@ -7,7 +7,7 @@ from math import inf
 import pytest
 
 from gimmal.cluster.meta import commands
-from gimmal.cluster.meta.steward import Steward, StewardParameters, voters_wanted
+from gimmal.cluster.meta.steward import Steward, StewardParameters, View, voters_wanted
 from gimmal.cluster.raft import Configuration, Raft, RaftParameters, Snapshot, Stored
 from gimmal.types import Incarnation
 from tests.unit.meta_states import Meta
@@ -30,7 +30,7 @@ class Gossip:
 
 
 class Watch:
-    """A steward on node a of a cluster, whose verdicts are carried out at once."""
+    """A steward on node a of a cluster, whose verdicts are carried out at once; a leads all there is."""
 
     def __init__(self, names: str = "abc") -> None:
         self.meta = Meta(names, (names[:3],))
@@ -50,7 +50,8 @@ class Watch:
 
     def look(self, gossip: Gossip | None = None) -> list[str]:
         found = []
-        for verdict in self.steward.verdicts(Incarnation("a", 1), self.meta.table, gossip or Gossip(), self.now):
+        view = View(Incarnation("a", 1), self.meta.table, is_settled=True)
+        for verdict in self.steward.verdicts(view, gossip or Gossip(), self.now):
             self.meta.do(*verdict)
             found.append(f"{'fence' if verdict[0] == commands.FENCE else 'unfence'} {verdict[1]}")
         return found
@@ -181,7 +182,7 @@ class Group:
     def step(self, now: float = 0.0) -> str:
         """Make the next step, if there is one, and return who votes and who learns."""
         raft = _Leading(self.configuration, self.lagging, self.silent)
-        self.steward.verdicts(Incarnation("a", 1), self.meta.table, Gossip(), now)
+        self.steward.verdicts(View(Incarnation("a", 1), self.meta.table, is_settled=True), Gossip(), now)
         found = self.steward.next_configuration(raft, self.meta.table, now)
         if found is not None:
             self.configuration = found
@@ -335,7 +336,9 @@ def test_the_leaders_own_earlier_life_is_fenced_like_any_other() -> None:
         watch.now += 0.25
         watch.steward.on_heartbeat("b", 1, watch.now)
         watch.steward.on_heartbeat("c", 1, watch.now)
-        verdicts = watch.steward.verdicts(Incarnation("a", 0), watch.meta.table, Gossip(), watch.now)
+        verdicts = watch.steward.verdicts(
+            View(Incarnation("a", 0), watch.meta.table, is_settled=True), Gossip(), watch.now
+        )
         if verdicts:
             break
     assert verdicts == [(commands.FENCE, "a", 1)]

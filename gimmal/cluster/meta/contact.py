@@ -7,6 +7,8 @@ without a vote could keep a rumor of a dead leader alive among themselves. A req
 for good; every command of the meta group can safely be asked for twice. A refused one is given up, unless it was to
 persist: what hinders a registration may go away.
 
+An answer to a heartbeat may grant the lease of this node (`gimmal.cluster.lease`), which is kept here.
+
 Answers are matched by number. Numbers start at a random place, so that an answer to an earlier life of this node is
 not taken for one to this.
 """
@@ -15,13 +17,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from gimmal.cluster.lease import Lease
 from gimmal.cluster.meta.commands import Outcome, Result
 from gimmal.wire.peer_messages import BLANK, Heartbeat, HeartbeatReply, MetaReply, MetaRequest, PeerMessage
 
 if TYPE_CHECKING:
     from random import Random
 
-HEARTBEAT_EVERY_S: Final = 0.5
+HEARTBEAT_EVERY_S: Final = 0.25
+"""A few go into one lease, so that a lost one costs nothing."""
+
 _LOST_AFTER_S: Final = 1.2
 _REPEAT_AFTER_S: Final = 0.4
 _REFUSED_PAUSE_S: Final = 1.0
@@ -48,6 +53,7 @@ class Contact:
     """One node's way to the meta group. `addresses` returns the peer addresses that may be asked."""
 
     def __init__(self, addresses: Callable[[], Sequence[str]], dice: "Random", now: float) -> None:
+        self.lease = Lease()
         self._addresses = addresses
         self._dice = dice
         self._request_by_number: dict[int, _Request] = {}
@@ -83,11 +89,13 @@ class Contact:
         return now - self._heard_at
 
     def start_beating(self, now: float) -> None:
-        """Send heartbeats from now on: this node is registered."""
+        """Send heartbeats from now on: this node is registered, in a life that has no lease yet."""
+        self.lease.forget()
         self._beat_at = min(self._beat_at, now)
 
     def stop_beating(self) -> None:
         """Send none: this node is nobody at the moment."""
+        self.lease.forget()
         self._beat_at = _NEVER
 
     def request(self, command: tuple[Any, ...], now: float, *, persists: bool = False) -> None:
@@ -106,7 +114,9 @@ class Contact:
             self._beat_at = now + HEARTBEAT_EVERY_S
             if now - self._heard_at > _LOST_AFTER_S:
                 self._leader = ""
-            self._send(Heartbeat(*BLANK, self._number()))
+            number = self._number()
+            self.lease.on_sent(number, now)
+            self._send(Heartbeat(*BLANK, number))
         for number, request in self._request_by_number.items():
             if request.send_at <= now:
                 request.send_at = now + self._dice.uniform(_REPEAT_AFTER_S / 2, _REPEAT_AFTER_S)
@@ -126,6 +136,8 @@ class Contact:
             is_news = bool(source) and self._leader == source
             self._leader = "" if is_news else self._leader
         if isinstance(message, HeartbeatReply):
+            if message.is_granted:
+                self.lease.on_granted(message.number, message.table_version)
             if is_news:
                 self._beat_at = min(self._beat_at, now + _FOLLOW_AFTER_S)
             return []

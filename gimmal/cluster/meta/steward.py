@@ -3,11 +3,21 @@
 It proposes; the state machine decides. What it knows of nodes it knows from their heartbeats, counted from its own
 election on, and from what gossip suspects.
 
-A node is fenced when its heartbeats have been missing for `fence_after_s`; or sooner, when they have been missing for
-`doubt_after_s` and two members independently suspect it; or at once, when its address accepts no connection any more:
-then its process is gone. Gossip alone fences nobody whom the leader still hears. A fenced node that is heard steadily
-for `steady_for_s`, and that gossip finds well, is taken back: one that is heard but cannot be reached stays out. A
-false fence costs availability, never data.
+A node is condemned when its heartbeats have been missing for `fence_after_s`; or sooner, when they have been missing
+for `doubt_after_s` and two members independently suspect it; or at once, when its address accepts no connection any
+more: then its process is gone. Gossip alone fences nobody whom the leader still hears. A fenced node that is heard
+steadily for `steady_for_s`, and that gossip finds well, is taken back: one that is heard but cannot be reached stays
+out. A false fence costs availability, never data.
+
+A node that leads partitions may hold a lease (`gimmal.cluster.lease`), under which it answers reads on its own word. So
+nothing is taken from it before the lease is over:
+
+- A heartbeat that is *accepted* may be answered by a grant. Of a node that is gone, or whose FENCE is under way, none
+  is accepted, and none that waits is granted. Silence ends with a heartbeat, and with it the suspicion.
+- The FENCE of a node is proposed `LEASE_S + MARGIN_S` after the last heartbeat that was accepted from it, and not
+  sooner after this leader's own election: an earlier leader may have granted a lease just before.
+- Who leads nothing need not be waited for, if nothing is under way: an entry of the log that is not applied yet may be
+  about to make it a leader.
 
 Voters are kept at 1 below three nodes, 3 from three, 5 from ten, out of the live ones, preferably in different zones:
 
@@ -26,8 +36,9 @@ What it does not do: it moves no partition, and it does not look at the load of 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
+from gimmal.cluster.lease import LEASE_S, MARGIN_S
 from gimmal.cluster.meta import commands
 from gimmal.cluster.raft import Configuration, Raft
 from gimmal.cluster.table import ALIVE, FENCED, NodeRow, Table
@@ -37,6 +48,8 @@ _NEVER: Final = float("inf")
 _ACCUSERS: Final = 2
 _LOOK_EVERY_S: Final = 0.1
 _INTERRUPTION_S: Final = 0.75
+_WAIT_S: Final = LEASE_S + MARGIN_S
+"""How long after a heartbeat was accepted its sender may believe in a lease, by the clock of whoever accepted it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +57,8 @@ class StewardParameters:
     """When the leader of the meta group acts; all in seconds.
 
     `fence_after_s`: silence after which a node is fenced; longer costs availability after a failure, shorter fences
-    nodes that only stall. `doubt_after_s`: the same when two members suspect it. `steady_for_s`: how long a fenced
+    nodes that only stall. `doubt_after_s`: the same when two members suspect it; shorter than a lease would gain
+    nothing for a node that leads. `steady_for_s`: how long a fenced
     node must be heard. `replace_after_s`: how long a fenced voter keeps its vote while another node could have it.
     `answers_within_s`: how recently a voter must have answered to be counted on; Raft's heartbeats go twice into it.
     `learns_within_s`: how long a learner may take to catch up before another is tried. `forget_after_s`: how long a
@@ -72,14 +86,34 @@ class Suspicions(Protocol):
         ...
 
 
+class View(NamedTuple):
+    """What the steward judges by: the table of its own state machine, and the node that leads the meta group.
+
+    `me` needs no heartbeat. `is_settled` says that the table is after the last entry of the log: nothing is under way.
+    """
+
+    me: Incarnation
+    table: Table
+    is_settled: bool
+
+    def leads(self, name: str) -> bool:
+        """Say whether a node leads any partition."""
+        return any(row.leader == name for row in self.table.partitions)
+
+
 @dataclass(slots=True)
 class _Heard:
-    """When a life of a node was heard: last, and since when without a gap."""
+    """When a life of a node was heard: last, since when without a gap, and last so that it may have got a lease."""
 
     incarnation: int
     last_at: float
     since: float
-    is_gone: bool = False
+    accepted_at: float = -_NEVER
+    gone_at: float = -_NEVER  # when its address last refused a connection, while that counts
+
+    @property
+    def is_gone(self) -> bool:
+        return self.gone_at > -_NEVER
 
 
 class Steward:
@@ -90,6 +124,8 @@ class Steward:
         self._heard_by_name: dict[str, _Heard] = {}
         self._fenced_since: dict[str, float] = {}
         self._learns_since: dict[str, float] = {}
+        self._under_way: dict[tuple[object, ...], None] = {}  # verdicts that are proposed and not yet decided
+        self._elected_at = _NEVER
         self._started_at = _NEVER
         self._looked_at = 0.0
         self._look_at = _NEVER
@@ -99,11 +135,12 @@ class Steward:
         self._heard_by_name.clear()
         self._fenced_since.clear()
         self._learns_since.clear()
-        self._started_at = self._looked_at = self._look_at = now
+        self._under_way.clear()
+        self._elected_at = self._started_at = self._looked_at = self._look_at = now
 
     def stop(self) -> None:
         """Stop watching."""
-        self._started_at = self._look_at = _NEVER
+        self._elected_at = self._started_at = self._look_at = _NEVER
 
     def on_heartbeat(self, name: str, incarnation: int, now: float) -> None:
         """Hear a node."""
@@ -116,14 +153,37 @@ class Steward:
         if now - heard.last_at > self._parameters.steady_for_s:
             heard.since = now
         heard.last_at = now
-        heard.is_gone = False
+        if now - heard.gone_at > _WAIT_S:  # else it may have been on its way when its process ended
+            heard.gone_at = -_NEVER
+
+    def accept(self, name: str, incarnation: int, now: float) -> bool:
+        """Say whether a heartbeat that was heard just now may be answered by a lease: then its sender is waited for."""
+        if not self.may_be_granted(name, incarnation):
+            return False
+        self._heard_by_name[name].accepted_at = now
+        return True
+
+    def may_be_granted(self, name: str, incarnation: int) -> bool:
+        """Say whether a node that was heard may be given a lease now, as far as it is not known to be fenced."""
+        heard = self._heard_by_name.get(name)
+        if heard is None or heard.incarnation != incarnation or heard.is_gone:
+            return False
+        return (commands.FENCE, name, incarnation) not in self._under_way
 
     def on_gone(self, name: str, incarnation: int, now: float) -> None:
         """Learn that nobody listens at the address of a node any more."""
         heard = self._heard_by_name.setdefault(name, _Heard(incarnation, self._started_at, self._started_at))
         if heard.incarnation == incarnation:
-            heard.is_gone, heard.since = True, now  # what is heard of it counts as steady only from the last refusal on
+            heard.gone_at = heard.since = now  # what is heard of it counts as steady only from the last refusal on
             self._look_at = min(self._look_at, now)
+
+    def on_proposed(self, verdict: tuple[object, ...]) -> None:
+        """Learn that a verdict is on its way into the log."""
+        self._under_way[verdict] = None
+
+    def on_decided(self, verdict: tuple[object, ...]) -> None:
+        """Learn that a verdict was applied, or will not be by this leader."""
+        self._under_way.pop(verdict, None)
 
     def next_deadline(self) -> float:
         """Return when to call `look` next."""
@@ -131,16 +191,17 @@ class Steward:
 
     # -- nodes ----------------------------------------------------------------------------------------------------
 
-    def verdicts(self, me: Incarnation, table: Table, suspicions: Suspicions, now: float) -> list[tuple[object, ...]]:
-        """Return the FENCE and UNFENCE commands that are due, by the table as it is. `me` needs no heartbeat."""
+    def verdicts(self, view: View, suspicions: Suspicions, now: float) -> list[tuple[object, ...]]:
+        """Return the FENCE and UNFENCE commands that are due and not under way."""
         if now < self._look_at:
             return []
+        table = view.table
         if now - self._looked_at > _INTERRUPTION_S:  # it was this node that slept: others had no chance to be heard
             for known in self._heard_by_name.values():
                 known.last_at = max(known.last_at, now)
             self._started_at = max(self._started_at, now)
         self._looked_at, self._look_at = now, now + _LOOK_EVERY_S
-        self.on_heartbeat(*me, now)
+        self.on_heartbeat(*view.me, now)
         found: list[tuple[object, ...]] = []
         for row in table.nodes:
             heard = self._heard_by_name.get(row.name)
@@ -148,15 +209,24 @@ class Steward:
                 heard = None
             if row.status == ALIVE:
                 self._fenced_since.pop(row.name, None)
-                if self._must_be_fenced(row, heard, suspicions, now):
+                if self._is_condemned(row, heard, suspicions, now) and self._may_be_fenced(row, heard, view, now):
                     found.append((commands.FENCE, row.name, row.incarnation))
             else:
                 self._fenced_since.setdefault(row.name, now)
                 if heard is not None and self._may_return(row, heard, suspicions, now):
                     found.append((commands.UNFENCE, row.name, row.incarnation))
-        return found
+        return [verdict for verdict in found if verdict not in self._under_way]
 
-    def _must_be_fenced(self, row: NodeRow, heard: _Heard | None, suspicions: Suspicions, now: float) -> bool:
+    def _may_be_fenced(self, row: NodeRow, heard: _Heard | None, view: View, now: float) -> bool:
+        """Say whether no lease of a node counts any more, or it leads nothing that a lease could be about."""
+        accepted_at = heard.accepted_at if heard is not None else -_NEVER
+        over_at = max(accepted_at, self._elected_at) + _WAIT_S
+        if now >= over_at or (view.is_settled and not view.leads(row.name)):
+            return True
+        self._look_at = min(self._look_at, over_at)
+        return False
+
+    def _is_condemned(self, row: NodeRow, heard: _Heard | None, suspicions: Suspicions, now: float) -> bool:
         silent_for = now - (heard.last_at if heard is not None else self._started_at)
         if silent_for >= self._parameters.fence_after_s or (heard is not None and heard.is_gone):
             return True

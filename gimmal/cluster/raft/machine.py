@@ -26,7 +26,8 @@ Rules, each in the method or function named:
 What does not fit the rules of the protocol is dropped without a trace, and so is a snapshot that would carry the log
 further at once than time could have: numbers only rise here. Towards a term that is as far beyond, a voter climbs in
 steps (`_climb`): others may have believed it. What breaks an invariant of this side's own stops the process. Not here:
-leases (`confirmed_since` is what they need), forwarding of proposals, hand-over of leadership, what a command means.
+leases (`round` and `confirmed_round` are what they need), forwarding of proposals, hand-over of leadership, what a
+command means.
 """
 
 from collections.abc import Callable
@@ -148,6 +149,11 @@ class Raft:
     def is_change_pending(self) -> bool:
         """Whether the configuration in force is not committed."""
         return self.log.configuration_index > self.commit_index
+
+    @property
+    def round(self) -> int:
+        """The newest round that a leader has begun; 0 if this is none. What is begun later has a higher number."""
+        return self._leadership.round if self._leadership else 0
 
     @property
     def confirmed_round(self) -> int:
