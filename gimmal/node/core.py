@@ -122,6 +122,7 @@ class NodeCore:
 
     def _hand_over(self, now: Instant) -> None:
         control, data = self.control, self.data
+        data.on_lease(control.lease_until())
         if control.table is not data.table or control.incarnation != data.incarnation:
             data.adopt(control.table, control.incarnation, now)
         for number, version in control.take_isr_answers():

@@ -4,6 +4,7 @@
     Stream    what goes to one other node, for all partitions that are led here
     Outgoing  snapshots for copies that are too far behind
     Petition  what the meta group is asked for: other in-sync sets
+    Confirming  reads that wait for the other copies to say that this leader is still the leader
 
 How one write travels: `propose` appends it to the log of its partition, which is put down as dirty; at the end of the
 turn `drain` makes one Append per follower of all that is new. Each follower appends, and acknowledges the whole message
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from gimmal.errors import RemoteProtocolError
+from gimmal.replication.confirming import Confirming, answer
 from gimmal.replication.log import Log
 from gimmal.replication.petition import Petition
 from gimmal.replication.progress import Progress
@@ -33,6 +35,8 @@ from gimmal.wire.peer_messages import (
     BLANK,
     Append,
     AppendAck,
+    Confirm,
+    Confirmed,
     Histories,
     PeerMessage,
     SnapshotAck,
@@ -60,6 +64,7 @@ class Holdings:
         self.me = me
         self.replicas: dict[int, Replica] = {}
         self.petition = Petition()
+        self.confirming = Confirming()
         self._footprint = footprint
         self._log_bytes_max = log_bytes
         self._log_bytes = 0
@@ -83,6 +88,8 @@ class Holdings:
             Histories: self._on_histories,
             SnapshotChunk: self._on_snapshot_chunk,
             SnapshotAck: self._on_snapshot_ack,
+            Confirm: self._on_confirm,
+            Confirmed: lambda message, sender, now: self.confirming.on_confirmed(message, sender),
         }
 
     # -- the table --------------------------------------------------------------------------------------------------
@@ -253,6 +260,11 @@ class Holdings:
             self._log_bytes -= freed_bytes
             oldest.log.forget(min(upto, oldest.commit))
 
+    def _on_confirm(self, message: Confirm, sender: Incarnation, now: Instant) -> None:
+        confirmed = answer(message, self.replicas)
+        confirmed.destination = sender.number
+        self._outbox.append((sender, confirmed))
+
     # -- alignment --------------------------------------------------------------------------------------------------
 
     def _on_histories(self, message: Histories, sender: Incarnation, now: Instant) -> None:
@@ -367,12 +379,15 @@ class Holdings:
         streams = min((stream.next_deadline() for stream in self._streams.values()), default=_NEVER)
         transfers = min((outgoing.next_deadline() for _, outgoing in self._outgoing.values()), default=_NEVER)
         is_watching = any(stream.owes_since_s < _NEVER for stream in self._streams.values())
-        return min(streams, transfers, self._tell_at_s, self._align_at_s, self._look_at_s if is_watching else _NEVER)
+        looks_at_s = self._look_at_s if is_watching else _NEVER
+        confirms_at_s = self.confirming.next_deadline()
+        return min(streams, transfers, confirms_at_s, self._tell_at_s, self._align_at_s, looks_at_s)
 
     def tick(self, now: Instant) -> None:
         """Do what time asks for."""
         if self._tell_at_s <= now.seconds:
             self._tell_commits()
+        self.confirming.tick(now.seconds)
         for stream in self._streams.values():
             stream.tick(now.seconds)
         if self._look_at_s <= now.seconds:
@@ -416,6 +431,7 @@ class Holdings:
             if stream.needy:
                 self._needy |= stream.needy
                 stream.needy = {}
+        self._outbox += self.confirming.messages(now.seconds)
         if self._needy:
             self._start_transfers(now.seconds)
         if self._outgoing:

@@ -1,0 +1,350 @@
+"""What becomes of operations on the partitions that one life of a node holds. No protocol rules live here.
+
+A read is answered from committed state, under a lease at once, else when the other copies have confirmed that this one
+leads still. A write is proposed and answered when it comes back committed. After each commit the leader's rooms look at
+what was written (when it expires, who was used last) and may propose commands of their own, which go the same way.
+
+    led       this copy leads and knows what is committed: served
+    leading   it leads and does not know yet: operations wait (`Parked`) until it does
+    held      it follows: refused with MOVED, but for reads of clients who take what any copy has
+"""
+
+from collections import Counter
+from typing import Any, Final, NamedTuple
+
+from gimmal.cluster.table import Table
+from gimmal.hashing import SLOTS, key_slot
+from gimmal.leader.expiry import Expiry, expire_if_due
+from gimmal.leader.memory import Memory, MemoryLimits
+from gimmal.node.parked import Parked
+from gimmal.node.replies import Replies
+from gimmal.node.views import views
+from gimmal.replication.holdings import Holdings
+from gimmal.replication.replica import Replica
+from gimmal.store.footprint import Footprint
+from gimmal.store.kv import Keys, Refused
+from gimmal.types import Command, Incarnation, Instant, Operation
+from gimmal.wire import commands, limits
+from gimmal.wire.messages import Refusal
+from gimmal.wire.peer_messages import PeerMessage
+
+_EXPIRIES_PER_TICK: Final = 512
+_LEASE_S: Final = 1.0
+_NEVER: Final = float("inf")
+_LOOK_AGAIN_S: Final = 1.0  # expiry times are wall clock; timers are not, and the two may drift
+_TIMER: Final = (0, 0, 0)
+
+
+class WaitingRead(NamedTuple):
+    """The ticket of a command that has to commit before a read can be answered, or of a read to be confirmed."""
+
+    peer: bytes
+    operation: Operation
+
+
+class Serving:
+    """The copies of `me`, and what clients get of them by way of `replies`.
+
+    `now` is that of the turn, set by the owner before anything else is called. `lease_until_s` is until when the meta
+    group has promised that nobody else leads what this node leads. `is_open` is False while it is not certain that this
+    life still is the node's.
+    """
+
+    def __init__(self, me: Incarnation, memory_limits: MemoryLimits, replies: Replies, counters: Counter[str]) -> None:
+        self.me = me
+        self.now = Instant(0.0, 0)
+        self.lease_until_s = _NEVER
+        self.is_open = False
+        self.footprint = Footprint()
+        self.holdings = Holdings(me, self.footprint)
+        self.parked = Parked()
+        self._replies = replies
+        self._counters = counters
+        self._seen: Table | None = None  # the table that the copies go by
+        self._slots_per_partition = SLOTS
+        self._scan_budget = limits.SCAN_TURN_MAX
+        self._led: dict[int, Replica] = {}
+        self._led_keys: dict[int, Keys] = {}
+        self._expiry = Expiry(self._led_keys)
+        self._memory = Memory(memory_limits, self.footprint, self._led_keys)
+
+    # -- the table ----------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Serve nothing until a table is adopted again: this life may be over."""
+        self.is_open = False
+        for partition in list(self._led):
+            self._stop_serving(partition)
+
+    def adopt(self, table: Table) -> None:
+        """Go by a newer table, in which this life is named."""
+        was_closed, self.is_open = not self.is_open, True
+        self._slots_per_partition = SLOTS // len(table.partitions)
+        before, self._seen = self._seen, table
+        for partition, view in views(table, self.me, before):
+            if view is None:
+                self.holdings.drop(partition)
+                self._follow(partition)
+                continue
+            for replica, tickets in self.holdings.see(partition, view, self.now):
+                self._abandon(replica, tickets)
+            if self.holdings.replicas[partition].leading is None:
+                self._follow(partition)
+            else:
+                self._lead(self.holdings.replicas[partition])
+        for replica in self.holdings.replicas.values() if was_closed else ():
+            if replica.leading is not None:
+                self._lead(replica)
+        self.holdings.on_table(table.version, self.now)
+        self._take_committed()
+
+    @property
+    def led_count(self) -> int:
+        """How many partitions are led and served here."""
+        return len(self._led)
+
+    def _lead(self, replica: Replica) -> None:
+        """Serve a partition that this node leads, if it knows what is committed."""
+        partition = replica.partition
+        if not replica.is_ready:
+            self._stop_serving(partition)
+        elif partition not in self._led:
+            self._led[partition] = replica
+            self._led_keys[partition] = replica.engine.keys
+            self._expiry.on_led(partition)
+            self._memory.on_led(partition)
+            for peer, operation in self.parked.take(partition):
+                self.on_operation(peer, operation)
+
+    def _follow(self, partition: int) -> None:
+        """Serve a partition no more that this node does not lead."""
+        self._stop_serving(partition)
+        for peer, operation in self.parked.take(partition):
+            self._refuse_moved(peer, operation[0], partition)
+
+    def _stop_serving(self, partition: int) -> None:
+        if self._led.pop(partition, None) is not None:
+            del self._led_keys[partition]
+            self._memory.on_not_led(partition)
+
+    def _abandon(self, replica: Replica, tickets: list[Any]) -> None:
+        """Say of what was proposed and not committed that another leader has to be asked."""
+        text = f"{self.me.name} was replaced as the leader of partition {replica.partition} before this was decided"
+        for ticket in tickets:
+            if type(ticket) is WaitingRead:
+                self._refuse_moved(ticket.peer, ticket.operation[0], replica.partition)
+            else:
+                peer, number = ticket
+                self._replies.refuse(peer, number, Refusal.UNDECIDED, text)
+
+    # -- nodes, time --------------------------------------------------------------------------------------------
+
+    def receive(self, message: PeerMessage) -> None:
+        """Take a message about copies from another node of this cluster, to this life of this one.
+
+        Raises:
+            RemoteProtocolError: it brings something that is not what it should be.
+        """
+        self.holdings.receive(message, Incarnation(message.sender, message.source), self.now)
+        self._take_committed()
+
+    def on_isr_answer(self, number: int, version: int) -> None:
+        """Learn that the meta group has decided about a request, by the table of a version."""
+        self.holdings.on_answer(number, version, self.now)
+        self._take_committed()
+
+    def tick(self) -> None:
+        """Do what time asks for."""
+        for partition, command in self._expiry.due(self.now.unix_ms, _EXPIRIES_PER_TICK):
+            self._propose(self._led[partition], None, _TIMER, command)
+        self.holdings.tick(self.now)
+        self._take_committed()
+        self.parked.tick(self.now.seconds)
+
+    def next_deadline(self) -> float:
+        """Return when to call `tick` next, in the clock of `Instant.seconds`; infinity if nothing waits for time."""
+        due_ms = self._expiry.next_ms()
+        expires_at_s = _NEVER
+        if due_ms is not None:
+            expires_at_s = self.now.seconds + min(max(due_ms - self.now.unix_ms, 0) / 1000, _LOOK_AGAIN_S)
+        if not self.is_open:
+            return expires_at_s
+        return -_NEVER if self.holdings.petition.is_due else min(expires_at_s, self.holdings.next_deadline())
+
+    def end_turn(self) -> None:
+        """Begin to count anew what one turn may cost."""
+        self._scan_budget = limits.SCAN_TURN_MAX
+
+    def _take_committed(self) -> None:
+        for fact in self.holdings.take_committed():
+            self._on_committed(*fact)
+        confirmed, refused = self.holdings.confirming.take()
+        for peer, operation in confirmed:
+            replica = self._led.get(operation[1])
+            if replica is not None:
+                self._read(replica, peer, operation)
+            else:
+                self._refuse_moved(peer, operation[0], operation[1])
+        for peer, operation in refused:
+            self._on_unconfirmed(peer, operation)
+
+    def _on_unconfirmed(self, peer: bytes, operation: Operation) -> None:
+        replica = self.holdings.replicas.get(operation[1])
+        if replica is None or replica.leading is None:
+            self._refuse_moved(peer, operation[0], operation[1])
+        else:
+            self._refuse_not_enough(replica, peer, operation[0])
+
+    # -- operations ---------------------------------------------------------------------------------------------
+
+    def on_operation(self, peer: bytes, operation: Operation) -> None:
+        """Take one operation of a client's; it is answered now or later."""
+        number, partition, epoch, session, floor, command = operation
+        replica = self._led.get(partition)
+        code = command[0]
+        if replica is None or (epoch and epoch != replica.epoch):
+            self._on_not_led(peer, operation)
+        elif not (
+            key_slot(command[1]) // self._slots_per_partition == partition
+            if code in commands.ONE_KEY
+            else self._are_at_home(partition, command)
+        ):
+            text = f"the key does not belong to partition {partition}"
+            self._replies.refuse(peer, number, Refusal.INVALID, text)
+        elif code >= commands.FIRST_WRITE:
+            self._write(replica, (peer, number), (session, number, floor), command)
+        elif code == commands.SCAN and not self._may_scan(command):
+            self._replies.refuse(peer, number, Refusal.OVERLOADED, f"{self.me.name} has scans to do for others first")
+        elif self.now.seconds < self.lease_until_s:
+            self._read(replica, peer, operation)
+        else:
+            self._confirm(replica, peer, operation)
+
+    def _confirm(self, replica: Replica, peer: bytes, operation: Operation) -> None:
+        """Answer a read without a lease: when the other copies have confirmed that this one leads still."""
+        leading = replica.leading
+        assert leading is not None, "what is served here is led here"
+        if not leading.can_commit:
+            self._refuse_not_enough(replica, peer, operation[0])
+        elif leading.must_have:
+            self.holdings.confirming.ask(replica, WaitingRead(peer, operation))
+        else:
+            self._read(replica, peer, operation)  # this is the only copy
+
+    def _read(self, replica: Replica, peer: bytes, operation: Operation) -> None:
+        """Answer a read: it is certain that nobody has committed what is not here."""
+        command = operation[-1]
+        if replica.engine.keys.expires_at_ms and self._has_to_wait(replica, peer, operation):
+            return
+        if self._memory.tracks_use:
+            self._memory.on_read(command)
+        self._replies.add(peer, operation[0], replica.read(command, self.now.unix_ms))
+
+    def _on_not_led(self, peer: bytes, operation: Operation) -> None:
+        """Let an operation wait for this node to know what is committed, or say that it does not lead."""
+        number, partition, epoch, *_, command = operation
+        replica = self.holdings.replicas.get(partition)
+        if replica is None or (epoch and epoch != replica.epoch):
+            self._refuse_moved(peer, number, partition)
+        elif replica.leading is None:
+            if epoch or command[0] >= commands.FIRST_WRITE or not replica.aligned_epoch or not self.is_open:
+                self._refuse_moved(peer, number, partition)
+            else:
+                self._replies.add(peer, number, replica.read(command, self.now.unix_ms))
+        elif not replica.leading.can_commit:
+            self._refuse_not_enough(replica, peer, number)
+        elif not self.parked.add(partition, peer, operation):
+            text = f"too much waits for {self.me.name} to take over what it leads now"
+            self._replies.refuse(peer, number, Refusal.OVERLOADED, text)
+
+    def _are_at_home(self, partition: int, command: Command) -> bool:
+        """Say whether every key of a command belongs to the partition: else nobody would find it again."""
+        slots = self._slots_per_partition
+        return all(key_slot(key) // slots == partition for key in commands.keys_of(command))
+
+    def _may_scan(self, command: Command) -> bool:
+        """Say whether this turn has room for a page of a scan; the keys it skips cost time too."""
+        if self._scan_budget <= 0:
+            return False
+        self._scan_budget -= min(command[2], self.footprint.entries) + limits.SCAN_EXAMINED_MAX
+        return True
+
+    def _has_to_wait(self, replica: Replica, peer: bytes, operation: Operation) -> bool:
+        """Say whether a read would find something expired: it is answered when its EXPIRE, proposed here, committed."""
+        keys = replica.engine.keys
+        now_ms = max(self.now.unix_ms, replica.log.now_ms)  # what the log has seen as past stays past
+        found = [expire_if_due(keys, key, now_ms) for key in commands.keys_of(operation[-1])]
+        expiries = [command for command in found if command]
+        for command in expiries[:-1]:
+            self._propose(replica, None, _TIMER, command)
+        if expiries:
+            self._propose(replica, WaitingRead(peer, operation), _TIMER, expiries[-1])
+        return bool(expiries)
+
+    def _write(
+        self, replica: Replica, ticket: tuple[bytes, int], origin: tuple[int, int, int], command: Command
+    ) -> None:
+        if self._memory.is_limited:
+            refused = self._memory.why_refused(replica.engine.keys, command)
+            if refused:
+                peer, number = ticket
+                self._replies.refuse(peer, number, Refusal.OUT_OF_MEMORY, f"{self.me.name}: {refused}")
+                return
+        if self._may_write(replica):
+            self._propose(replica, ticket, origin, command)
+        else:
+            peer, number = ticket
+            self._refuse_not_enough(replica, peer, number)
+
+    def _may_write(self, replica: Replica) -> bool:
+        """Say whether enough copies are in sync, and it is likely enough that this one still leads them."""
+        leading = replica.leading
+        return (
+            leading is not None
+            and leading.can_commit
+            and (
+                self.now.seconds < self.lease_until_s or self.holdings.heard_at_s(replica) > self.now.seconds - _LEASE_S
+            )
+        )
+
+    def _propose(self, replica: Replica, ticket: Any, origin: tuple[int, int, int], command: Command) -> None:
+        for fact in self.holdings.propose(replica, ticket, origin, command, self.now.unix_ms):
+            self._on_committed(*fact)
+
+    def _on_committed(self, replica: Replica, ticket: Any, command: Command, result: Any) -> None:
+        partition = replica.partition
+        if ticket is None:
+            if result:
+                self._counters[commands.NAMES[command[0]]] += 1
+        elif type(ticket) is WaitingRead:
+            self.on_operation(*ticket)
+        else:
+            peer, number = ticket
+            if type(result) is Refused:
+                self._replies.refuse(peer, number, result.refusal, result.text)
+            else:
+                self._replies.add(peer, number, result)
+        if partition not in self._led:
+            self._lead(replica)
+            return
+        if replica.engine.keys.expires_at_ms:
+            self._expiry.on_committed(partition, command)
+        if self._memory.tracks_use:
+            self._memory.on_committed(partition, command)
+            if ticket is not None:
+                for other, evict in self._memory.victims():
+                    self._propose(self._led[other], None, _TIMER, evict)
+
+    def _refuse_moved(self, peer: bytes, number: int, partition: int) -> None:
+        self._counters["moved"] += 1
+        self._replies.refuse(peer, number, Refusal.MOVED, f"{self.me.name} does not lead partition {partition}")
+
+    def _refuse_not_enough(self, replica: Replica, peer: bytes, number: int) -> None:
+        view = replica.view
+        assert view is not None, "who leads has a view"
+        text = (
+            f"{len(view.in_sync)} copies of partition {replica.partition} are in sync, and {view.least} must be"
+            if len(view.in_sync) < view.least
+            else f"{self.me.name} is cut off from the copies of partition {replica.partition}"
+        )
+        self._replies.refuse(peer, number, Refusal.NOT_ENOUGH_REPLICAS, text)
