@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from gimmal.cluster.table import Table
 from gimmal.hashing import SLOTS, key_slot
 from gimmal.leader.expiry import Expiry, expire_if_due
+from gimmal.leader.idle_sessions import IdleSessions
 from gimmal.leader.memory import Memory, MemoryLimits
 from gimmal.node.parked import Parked
 from gimmal.node.replies import Replies
@@ -23,6 +24,7 @@ from gimmal.replication.holdings import Holdings
 from gimmal.replication.replica import Replica
 from gimmal.store.footprint import Footprint
 from gimmal.store.kv import Keys, Refused
+from gimmal.store.sessions import Sessions
 from gimmal.types import Command, Incarnation, Instant, Operation
 from gimmal.wire import commands, limits
 from gimmal.wire.messages import Refusal
@@ -65,7 +67,9 @@ class Serving:
         self._scan_budget = limits.SCAN_TURN_MAX
         self._led: dict[int, Replica] = {}
         self._led_keys: dict[int, Keys] = {}
+        self._led_sessions: dict[int, Sessions] = {}
         self._expiry = Expiry(self._led_keys)
+        self._idle_sessions = IdleSessions(self._led_sessions)
         self._memory = Memory(memory_limits, self.footprint, self._led_keys)
 
     # -- the table ----------------------------------------------------------------------------------------------
@@ -111,6 +115,7 @@ class Serving:
         elif partition not in self._led:
             self._led[partition] = replica
             self._led_keys[partition] = replica.engine.keys
+            self._led_sessions[partition] = replica.engine.sessions
             self._expiry.on_led(partition)
             self._memory.on_led(partition)
             for peer, operation in self.parked.take(partition):
@@ -124,7 +129,7 @@ class Serving:
 
     def _stop_serving(self, partition: int) -> None:
         if self._led.pop(partition, None) is not None:
-            del self._led_keys[partition]
+            del self._led_keys[partition], self._led_sessions[partition]
             self._memory.on_not_led(partition)
 
     def _abandon(self, replica: Replica, tickets: list[Any]) -> None:
@@ -156,6 +161,8 @@ class Serving:
     def tick(self) -> None:
         """Do what time asks for."""
         for partition, command in self._expiry.due(self.now.unix_ms, _EXPIRIES_PER_TICK):
+            self._propose(self._led[partition], None, _TIMER, command)
+        for partition, command in tuple(self._idle_sessions.due(self.now.unix_ms)):
             self._propose(self._led[partition], None, _TIMER, command)
         self.holdings.tick(self.now)
         self._take_committed()
@@ -290,11 +297,14 @@ class Serving:
                 peer, number = ticket
                 self._replies.refuse(peer, number, Refusal.OUT_OF_MEMORY, f"{self.me.name}: {refused}")
                 return
-        if self._may_write(replica):
-            self._propose(replica, ticket, origin, command)
-        else:
-            peer, number = ticket
+        peer, number = ticket
+        if not self._may_write(replica):
             self._refuse_not_enough(replica, peer, number)
+        elif self.holdings.uncommitted_bytes > limits.UNCOMMITTED_BYTES_MAX:
+            text = f"{self.me.name} waits for other copies to take what was written before"
+            self._replies.refuse(peer, number, Refusal.OVERLOADED, text)
+        else:
+            self._propose(replica, ticket, origin, command)
 
     def _may_write(self, replica: Replica) -> bool:
         """Say whether enough copies are in sync, and it is likely enough that this one still leads them."""
@@ -313,9 +323,10 @@ class Serving:
 
     def _on_committed(self, replica: Replica, ticket: Any, command: Command, result: Any) -> None:
         partition = replica.partition
+        if command[0] >= commands.FIRST_OWN and result:
+            self._counters[commands.NAMES[command[0]]] += 1
         if ticket is None:
-            if result:
-                self._counters[commands.NAMES[command[0]]] += 1
+            pass
         elif type(ticket) is WaitingRead:
             self.on_operation(*ticket)
         else:

@@ -58,7 +58,10 @@ class Deposed(NamedTuple):
 
 
 class Holdings:
-    """The copies on one life of a node. `log_bytes` of their logs are kept, for followers that fall behind."""
+    """The copies on one life of a node. `log_bytes` of their logs are kept, for followers that fall behind.
+
+    `uncommitted_bytes` is about how much has been proposed here and waits for followers.
+    """
 
     def __init__(self, me: Incarnation, footprint: Footprint, log_bytes: int = LOG_BYTES) -> None:
         self.me = me
@@ -66,6 +69,7 @@ class Holdings:
         self.petition = Petition()
         self.confirming = Confirming()
         self._footprint = footprint
+        self.uncommitted_bytes = 0
         self._log_bytes_max = log_bytes
         self._log_bytes = 0
         self._applied: deque[tuple[Replica, int, int]] = deque()  # (copy, up to where, bytes of it), oldest first
@@ -100,7 +104,9 @@ class Holdings:
         if replica is None:
             replica = self.replicas[partition] = Replica(partition, self.me, Engine(self._footprint))
         epoch = replica.view.epoch if replica.view is not None else -1
+        self.uncommitted_bytes -= _tail_bytes(replica)
         abandoned = replica.see(view, self._stream_to, now.unix_ms)
+        self.uncommitted_bytes += _tail_bytes(replica)
         if replica.leading is not None:
             self._advance(replica, now.seconds)  # what a smaller in-sync set has all acknowledged
             self._touch(replica)
@@ -114,6 +120,7 @@ class Holdings:
     def drop(self, partition: int) -> None:
         """Forget a copy that this node is not to hold any more."""
         replica = self.replicas.pop(partition)
+        self.uncommitted_bytes -= _tail_bytes(replica)
         self._incoming.pop(partition, None)
         self._unaligned.pop(replica, None)
         self._untold.pop(replica, None)
@@ -159,7 +166,9 @@ class Holdings:
         committed = replica.propose(ticket, origin, command, now_ms)
         if committed:
             replica.forget_if_long()
-        elif not replica.is_dirty:
+            return committed
+        self.uncommitted_bytes += replica.log.sizes[-1]
+        if not replica.is_dirty:
             replica.is_dirty = True
             self._dirty.append(replica)
         return committed
@@ -234,10 +243,13 @@ class Holdings:
         found = replica.advance()
         if found:
             self._committed += found
-            self._on_applied(replica, _bytes_between(replica, before))
-            if not self._untold:
-                self._tell_at_s = now + COMMIT_AFTER_S
-            self._untold[replica] = None
+            size_bytes = _bytes_between(replica, before)
+            self.uncommitted_bytes -= size_bytes
+            self._on_applied(replica, size_bytes)
+            if replica.leading is not None and replica.leading.followers:
+                if not self._untold:
+                    self._tell_at_s = now + COMMIT_AFTER_S
+                self._untold[replica] = None
 
     def _on_progress(self, replica: Replica, progress: Progress, now: float) -> None:
         self._advance(replica, now)
@@ -438,6 +450,13 @@ class Holdings:
             self._send_chunks(now.seconds)
         outbox, self._outbox = self._outbox, []
         return outbox
+
+
+def _tail_bytes(replica: Replica) -> int:
+    """Return the bytes of what a copy that leads has appended and not committed."""
+    if replica.leading is None:
+        return 0
+    return sum(replica.log.sizes[replica.commit - replica.log.base :])
 
 
 def _bytes_between(replica: Replica, before: int) -> int:

@@ -77,7 +77,6 @@ class Window:
             self._reply_bytes = bytes_of(tuple(replies.values()))
         count = len(replies)
         if count >= limits.SESSION_REPLIES_MAX or self._reply_bytes >= limits.SESSION_REPLY_BYTES_MAX:
-            self.sweep_at = 0
             return False
         self.sweep_at = min(2 * count + _SWEEP_AT_LEAST, limits.SESSION_REPLIES_MAX)
         return True

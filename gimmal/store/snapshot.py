@@ -36,7 +36,10 @@ _TIME_MS_MAX: Final = limits.INTEGER_MAX + limits.TTL_MS_MAX
 
 
 class Frozen(NamedTuple):
-    """The state of a partition at one place of its log. Nobody changes it any more."""
+    """The state of a partition at one place of its log. Nobody changes it any more.
+
+    `windows` are copies of their own, without the replies that nobody can get any more.
+    """
 
     records: dict[bytes, bytes]
     expires_at_ms: dict[bytes, int]
@@ -67,7 +70,7 @@ def _items(frozen: Frozen) -> Iterator[tuple[Wire, int]]:
     for key, record in frozen.records.items():
         yield (RECORD, key, record, expires_at_ms(key, 0)), len(key) + len(record) + _ITEM_BYTES
     for session, window in frozen.windows.items():
-        replies = tuple(_reply_tree(number, reply) for number, reply in window.live_replies().items())
+        replies = tuple(_reply_tree(number, reply) for number, reply in window.replies.items())
         tree = (SESSION, session, window.floor, window.highest, window.last_ms, replies)
         yield tree, 2 * _ITEM_BYTES + bytes_of(replies) + _REPLY_BYTES * len(replies)
 

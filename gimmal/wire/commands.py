@@ -49,6 +49,9 @@ CLOSE_SESSION: Final = 67
 FIRST_WRITE: Final = SET
 """Codes below only read; this one and those above change state and pass the log."""
 
+FIRST_OWN: Final = EXPIRE
+"""From this one on they are the leader's own."""
+
 ONE_KEY: Final = frozenset([GET, EXISTS, TTL, SET, DELETE, SET_TTL, PERSIST, INCR, EXPIRE, EVICT])
 """Commands whose first argument is their only key."""
 

@@ -79,6 +79,9 @@ UNREAD_REPLY_BYTES_MAX: Final = 64 * 1024 * 1024
 UNREAD_TOTAL_BYTES_MAX: Final = 256 * 1024 * 1024
 """The same over all clients of a node; above it, clients with more than their share are refused."""
 
+UNCOMMITTED_BYTES_MAX: Final = 64 * 1024 * 1024
+"""What a node has proposed and its followers have not acknowledged; above it, writes are refused for a moment."""
+
 UNREAD_SHARE_BYTES: Final = 1024 * 1024
 
 UNREAD_REPLIES_MAX: Final = 4_096
