@@ -22,8 +22,11 @@ Rules that make it one cluster:
 - A node that finds a cluster joins it, whatever it was told to found; while it is bound by a promise it says so to its
   founder instead, which then gives up. Once its founder belongs to a cluster itself, it waits for no other founding.
 
-What it does not do: it cannot know of newcomers that nobody names. `expect` should be the number of nodes that are
-started, and must be more than half of them: else two founders that cannot hear each other may both find enough.
+What it does not do: it cannot know of newcomers that nobody names, and promises are not on the disk. `expect` is best
+the number of nodes that are started: then there is one cluster, whatever happens. It must be more than half of them,
+else two founders that cannot hear each other may both find enough. And if it is less than their number, one thing more
+is left to chance: a founder that leads a cluster with just enough others and is cut off, while so many of the rest are
+started anew that they are `expect` again (docs/decisions/0008).
 """
 
 from dataclasses import dataclass, field
