@@ -64,7 +64,7 @@ def _show_everything(narrator: "Narrator") -> None:
                 tour.counter()
             with narrator.chapter("Ten thousand keys in one call"):
                 tour.batch()
-            with narrator.chapter("One node killed, and back"):
-                tour.one_node_killed()
+            with narrator.chapter("The owner killed while clients write"):
+                tour.owner_killed()
     with narrator.chapter("The end"):
         nothing_left(narrator, pids)

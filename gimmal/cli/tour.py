@@ -9,6 +9,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
+from itertools import pairwise
 from typing import Any, Final
 
 from gimmal.cli.narrator import Narrator
@@ -22,10 +24,60 @@ _MEET_TIMEOUT_S: Final = 30.0
 _LOOK_EVERY_S: Final = 0.02
 _TTL_S: Final = 2.0
 _CLIENTS: Final = 20
+_WRITERS: Final = 4
 _INCREMENTS_EACH: Final = 100
 _BATCH_KEYS: Final = 10_000
 _LRU_ENTRIES: Final = 100
 _LRU_MORE: Final = 10
+
+
+class Increments:
+    """Clients that increment a counter, each in a thread of its own, while the `with` block runs."""
+
+    def __init__(self, cluster: LocalCluster, key: str) -> None:
+        self._cluster = cluster
+        self._key = key
+        self._is_over = False
+        self._threads = [threading.Thread(target=self._run) for _ in range(_WRITERS)]
+        self._answered_at_s: list[float] = []
+        self.errors: list[str] = []
+
+    def __enter__(self) -> "Increments":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over = True
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        with self._cluster.connect() as client:
+            while not self._is_over:
+                try:
+                    client.incr(self._key)
+                except GimmalError as error:
+                    self.errors.append(str(error))
+                else:
+                    self._answered_at_s.append(time.monotonic())
+
+    @property
+    def count(self) -> int:
+        """How many increments were answered."""
+        return len(self._answered_at_s)
+
+    @property
+    def longest_pause_s(self) -> float:
+        """The longest time between two answers, in seconds."""
+        at_s = sorted(self._answered_at_s)
+        return max((later - earlier for earlier, later in pairwise(at_s)), default=0.0)
+
+    def wait_for(self, more: int) -> None:
+        """Wait until so many more have been answered."""
+        enough, give_up_at_s = self.count + more, time.monotonic() + _MEET_TIMEOUT_S
+        while self.count < enough and time.monotonic() < give_up_at_s:
+            time.sleep(_LOOK_EVERY_S)
 
 
 class Tour:
@@ -65,8 +117,8 @@ class Tour:
         )
 
     def keys_and_owners(self) -> None:
-        """Set keys, read them, and look on which node they are."""
-        say, check = self._narrator.say, self._narrator.check
+        """Set keys, read them, and look which node owns them and who else has them."""
+        say, check, check_becomes = self._narrator.say, self._narrator.check, self._narrator.check_becomes
         values: dict[str, Any] = {
             "greeting": "hello",
             "answer": 42,
@@ -77,12 +129,13 @@ class Tour:
         for key, value in values.items():
             before = self._facts("entries")
             self._client.set(key, value)
-            owner = self._cluster.owner_of(key)
             say(f"set {key!r} = {value!r}")
-            check(
-                f"get returns it, and {owner} owns it: that node has one entry more, the others none",
-                (value, {owner: 1}),
-                (self._client.get(key), _growth(before, self._facts("entries"))),
+            check(f"get returns it, from {self._cluster.owner_of(key)}, which owns it", value, self._client.get(key))
+            check_becomes(
+                "each of the three nodes has one entry more: all of them hold a copy",
+                dict.fromkeys(self._cluster.names, 1),
+                partial(self._grown, before),
+                timeout=_ASK_TIMEOUT_S,
             )
         owners = {key: self._cluster.owner_of(key) for key in values}
         check("keys with the same {tag} live on the same node", owners["{ada}:name"], owners["{ada}:cart"])
@@ -115,7 +168,12 @@ class Tour:
             lambda: _growth(expired_before, self._facts("expired")),
             timeout=_TTL_S + 10,
         )
-        self._narrator.check("no node has an entry more than before", entries_before, self._facts("entries"))
+        check_becomes(
+            "no node has an entry more than before",
+            entries_before,
+            lambda: self._facts("entries"),
+            timeout=_ASK_TIMEOUT_S,
+        )
 
     def counter(self) -> None:
         """Increment one counter from many clients at once."""
@@ -156,48 +214,65 @@ class Tour:
             count == _BATCH_KEYS and found == batch,
         )
         spread = dict(sorted(Counter(map(self._cluster.owner_of, batch)).items()))
+        say("the nodes that own them:")
         self._narrator.bars(spread)
-        check("the nodes hold exactly these shares", spread, _growth(before, self._facts("entries")))
+        self._narrator.check_becomes(
+            "and each node holds a copy of all of them",
+            dict.fromkeys(self._cluster.names, _BATCH_KEYS),
+            partial(self._grown, before),
+            timeout=_ASK_TIMEOUT_S,
+        )
 
-    def one_node_killed(self) -> None:
-        """Kill the node that leads the meta group: another one leads, the dead one is fenced, the others serve on."""
-        say, check, client = self._narrator.say, self._narrator.check, self._client
-        cluster, killed = self._cluster, self._leader()
+    def owner_killed(self) -> None:
+        """Kill the node that owns a counter while clients increment it: nothing is lost, nothing is counted twice."""
+        say, check, client, cluster = self._narrator.say, self._narrator.check, self._client, self._cluster
+        killed = cluster.owner_of("visits")
+        before, incarnation = client.get("visits"), _ask(cluster, killed)["incarnation"]
         keys = [f"item:{number}" for number in range(_BATCH_KEYS)]
-        others = [key for key in keys if cluster.owner_of(key) != killed]
-        lost = next(key for key in keys if cluster.owner_of(key) == killed)
-        before = _ask(cluster, killed)["incarnation"]
-        say(f"each key has one copy; {killed} has {len(keys) - len(others):,} of those, and leads the meta group")
-        say(f"kill -9 {killed} ...")
-        cluster.kill(killed)
-        killed_at_s = time.monotonic()
+        led = [key for key in keys if cluster.owner_of(key) == killed]
+        say(f"{killed} leads the partition of 'visits' and those of {len(led):,} of the items; others have copies")
+        say(f"{_WRITERS} clients increment 'visits' without a break; kill -9 {killed} ...")
+        with Increments(cluster, "visits") as increments:
+            increments.wait_for(_INCREMENTS_EACH)
+            cluster.kill(killed)
+            increments.wait_for(_INCREMENTS_EACH)
+        say(f"the longest time without an increment: {1000 * increments.longest_pause_s:,.0f} ms")
+        check("every increment was answered, none with an error", [], increments.errors)
         check(
-            f"all {len(others):,} keys of the other nodes are still served",
+            f"{increments.count:,} increments, and the counter says just that: nothing lost, nothing counted twice",
+            before + increments.count,
+            client.get("visits"),
+        )
+        owner = next(p.leader for p in client.cluster().partitions if killed in p.replicas and p.leader != killed)
+        say(f"others lead what {killed} led: {owner}, for one")
+        check(
+            f"all {_BATCH_KEYS:,} items have the values they had",
             True,
-            client.get_many(others) == {key: f"value {key.partition(':')[2]}" for key in others},
+            client.get_many(keys) == {key: f"value {key.partition(':')[2]}" for key in keys},
         )
         self._narrator.check_becomes(
-            f"the others have chosen a new leader, and it has declared {killed} dead",
+            f"the meta group has declared {killed} dead",
             "fenced",
             lambda: {node.name: node.state for node in client.cluster().nodes}[killed],
             timeout=_MEET_TIMEOUT_S,
         )
-        say(f"that took {time.monotonic() - killed_at_s:.2f} s; {self._leader()} leads the meta group now")
-        try:
-            answer: object = client.get(lost, timeout=1.0)
-        except GimmalError as error:
-            answer = type(error).__name__
-            say(f"the error: {error}")
-        check(f"get {lost!r}, which was on {killed}, is a NoRoute: nothing was done", "NoRoute", answer)
-        say(f"starting {killed} again ...")
+        self._come_back(killed, incarnation)
+
+    def _come_back(self, killed: str, incarnation: int) -> None:
+        """Start a node again: it is another incarnation, catches up, and is in sync."""
+        cluster, client = self._cluster, self._client
+        self._narrator.say(f"starting {killed} again, with nothing in its memory ...")
         cluster.start(killed)
         cluster.wait_healthy()
         after = _ask(cluster, killed)["incarnation"]
-        check(f"{killed} is back, in another life: incarnation {after} after {before}", True, after > before)
-        check(
-            f"it leads its partitions again, empty: {lost!r} is gone, and can be set",
-            (None, True),
-            (client.get(lost), client.set(lost, "again")),
+        self._narrator.check(
+            f"{killed} is back, in another life: incarnation {after} after {incarnation}", True, after > incarnation
+        )
+        self._narrator.check_becomes(
+            "it has caught up: every partition has three copies in sync again",
+            {3},
+            lambda: {len(partition.in_sync) for partition in client.cluster().partitions},
+            timeout=_MEET_TIMEOUT_S,
         )
 
     def _leader(self) -> str:
@@ -209,6 +284,10 @@ class Tour:
                     return name
             time.sleep(_LOOK_EVERY_S)
         return "nobody"
+
+    def _grown(self, entries_before: dict[str, int]) -> dict[str, int]:
+        """Return which nodes hold more entries than before, and how many."""
+        return _growth(entries_before, self._facts("entries"))
 
     def _facts(self, name: str) -> dict[str, int]:
         """Return a counter of every running node."""
