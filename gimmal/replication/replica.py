@@ -39,7 +39,8 @@ class Replica:
         self.seq += 1
         if now_ms > self.now_ms:
             self.now_ms = now_ms
-        return ((ticket, command, self.engine.apply(self.seq, self.now_ms, command)),)
+        entry = (self.epoch, self.now_ms, 0, 0, 0, command)
+        return ((ticket, command, self.engine.apply(self.seq, entry)),)
 
     def read(self, command: Command, now_ms: int) -> Any:
         """Answer from committed state, at a time that is never before the log's."""

@@ -2,6 +2,9 @@
 
 A node's engines share one `Footprint`. It only counts; what to do about the count is the leader's business
 (`gimmal.leader.memory`).
+
+Only keys count: what a user gave the node to hold. The windows of sessions do not, neither as entries nor as bytes:
+they have bounds of their own (`gimmal.store.sessions`), and nobody could make room by evicting them.
 """
 
 from dataclasses import dataclass

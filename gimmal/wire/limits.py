@@ -40,6 +40,16 @@ SCAN_EXAMINED_MAX: Final = 4_096
 SCAN_TURN_MAX: Final = 500_000
 """Keys that all scans of one turn of a node may look at or skip: about ten milliseconds."""
 
+SESSION_REPLIES_MAX: Final = 256
+SESSION_REPLY_BYTES_MAX: Final = 64 * 1024
+"""Replies, and bytes of them, that one partition keeps for one session because the client may not have them yet."""
+
+SESSIONS_MAX: Final = 10_000
+"""Sessions of one partition."""
+
+SESSION_IDLE_MS_MAX: Final = 10 * 60 * 1000
+"""A session without an entry for so long may be closed; no operation is tried for longer than `TIMEOUT_MAX_S`."""
+
 TTL_MS_MAX: Final = 100 * 365 * 24 * 3600 * 1000
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**63 - 1
