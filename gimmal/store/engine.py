@@ -7,14 +7,23 @@ Only committed entries are applied.
 
 The state is the keys (`kv`) and the sessions (`sessions`). A command is about one of them; `WRITES` says which, and
 who carries it out. Sessions stand before all of it: whether an entry of a session is carried out is theirs to say.
+
+A copy of the state is taken by `freeze` and travels as trees (`snapshot`); `digest` tells whether two states differ.
 """
 
+from collections.abc import Iterable
+from hashlib import blake2b
 from typing import Any, Final
 
-from gimmal.store import kv, sessions
+from gimmal.store import kv, sessions, snapshot
 from gimmal.store.footprint import Footprint
 from gimmal.types import Command, Entry
 from gimmal.wire import commands
+from gimmal.wire.codec import pack_tree
+from gimmal.wire.messages import Wire
+
+_DIGEST_BYTES: Final = 8
+_DIGEST_CHUNK_BYTES: Final = 64 * 1024  # part of the digest's definition: cut otherwise, equal states would differ
 
 
 def _do_nothing(keys: kv.Keys, seq: int, now_ms: int, command: Command) -> None:
@@ -52,3 +61,44 @@ class Engine:
     def read(self, now_ms: int, command: Command) -> Any:
         """Return the answer to a command that only reads."""
         return kv.READS[command[0]](self.keys, now_ms, command)
+
+    def freeze(self) -> snapshot.Frozen:
+        """Return a copy of the state as it is now, for `snapshot.chunks`; what is applied later does not change it."""
+        keys = self.keys
+        return snapshot.Frozen(keys.records.copy(), keys.expires_at_ms.copy(), keys.removals, self._windows())
+
+    @classmethod
+    def from_chunks(cls, footprint: Footprint, trees: Iterable[Wire]) -> "Engine":
+        """Return an engine in the state whose chunks these are, counted in `footprint`.
+
+        Raises:
+            ValueError, TypeError: they are not all the chunks of one snapshot, in their order; nothing was counted.
+        """
+        assembly = snapshot.Assembly()
+        for tree in trees:
+            assembly.take(tree)
+        frozen = assembly.finish()
+        engine = cls(footprint)
+        engine.keys.load(frozen.records, frozen.expires_at_ms, frozen.removals)
+        engine.sessions.windows.update(frozen.windows)
+        return engine
+
+    def digest(self) -> bytes:
+        """Return 8 bytes that are equal iff two states are, in all that can ever be seen of them.
+
+        They depend on nothing else, so replicas may compare them. It takes time in proportion to the state.
+        """
+        keys = self.keys
+        state = snapshot.Frozen(keys.records, keys.expires_at_ms, keys.removals, self._windows())
+        digest = blake2b(digest_size=_DIGEST_BYTES)
+        for tree in snapshot.chunks(state, _DIGEST_CHUNK_BYTES):
+            digest.update(pack_tree(tree))
+        return digest.digest()
+
+    def discard(self) -> None:
+        """Drop the whole state, and take it off the footprint."""
+        self.keys.discard()
+        self.sessions.windows.clear()
+
+    def _windows(self) -> dict[int, sessions.Window]:
+        return {session: window.copy() for session, window in self.sessions.windows.items()}

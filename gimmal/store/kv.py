@@ -89,6 +89,23 @@ class Keys:
         self.footprint.size_bytes -= EXPIRY_OVERHEAD_BYTES
         return True
 
+    def load(self, records: dict[bytes, bytes], expires_at_ms: dict[bytes, int], removals: int) -> None:
+        """Take over a whole state, in the place of what is held."""
+        self.discard()
+        self.records, self.expires_at_ms, self.removals = records, expires_at_ms, removals
+        self.footprint.entries += len(records)
+        self.footprint.size_bytes += self._size_bytes()
+
+    def discard(self) -> None:
+        """Drop everything: as if nothing had ever been written."""
+        self.footprint.entries -= len(self.records)
+        self.footprint.size_bytes -= self._size_bytes()
+        self.records, self.expires_at_ms, self.removals = {}, {}, 0
+
+    def _size_bytes(self) -> int:
+        sizes = map(record_bytes, self.records.keys(), self.records.values())
+        return sum(sizes) + EXPIRY_OVERHEAD_BYTES * len(self.expires_at_ms)
+
 
 def record_bytes(key: bytes, record: bytes) -> int:
     """Return what a key costs in memory, without an expiry."""
