@@ -90,7 +90,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         footprint = Footprint()
         other = Engine(footprint)
         for seq, now_ms, command, result in self.log:
-            assert other.apply(seq, now_ms, command) == result
+            assert other.apply(seq, (1, now_ms, 0, 0, 0, command)) == result
         assert list(other.keys.records.items()) == list(self.engine.keys.records.items())
         assert list(other.keys.expires_at_ms.items()) == list(self.engine.keys.expires_at_ms.items())
         assert other.keys.removals == self.engine.keys.removals
@@ -100,7 +100,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
 
     def apply(self, *command: Any) -> Any:
         self.seq += 1
-        result = self.engine.apply(self.seq, self.now_ms, command)
+        result = self.engine.apply(self.seq, (1, self.now_ms, 0, 0, 0, command))
         self.log.append((self.seq, self.now_ms, command, result))
         return result
 

@@ -120,9 +120,14 @@ def test_refusals_and_faults_keep_their_numbers() -> None:
             "TOO_LARGE",
             "OUT_OF_MEMORY",
             "WRONG_CLUSTER",
+            "NOT_ENOUGH_REPLICAS",
+            "UNDECIDED",
+            "SESSION_EXPIRED",
+            "TOO_OLD",
+            "DATA_LOST",
         )
     ]
-    assert list(map(int, Refusal)) == list(range(1, 9))
+    assert list(map(int, Refusal)) == list(range(1, 14))
     assert [(fault.name, int(fault)) for fault in Fault] == [
         *(("MALFORMED", 1), ("WRONG_CLUSTER", 2), ("UNEXPECTED", 3), ("NOT_READY", 4))
     ]

@@ -19,9 +19,9 @@ KEYS_OF: tuple[tuple[Command, tuple[bytes, ...]], ...] = (
     ((commands.SET_TTL, K, 5), (K,)),
     ((commands.PERSIST, K), (K,)),
     ((commands.INCR, K, 5), (K,)),
+    ((commands.OPEN_SESSION,), ()),
     ((commands.EXPIRE, K, 5), (K,)),
     ((commands.EVICT, K, 5), (K,)),
-    ((commands.OPEN_SESSION,), ()),
     ((commands.NOOP,), ()),
     ((commands.CLOSE_SESSION, 7, 5), ()),
 )
@@ -66,26 +66,35 @@ def test_one_key_says_who_has_one_key() -> None:
         if command[0] in commands.ONE_KEY:
             assert (command[1],) == keys
         else:
-            assert command[0] not in commands.IS_WELL_FORMED or type(command[1]) is tuple or keys == ()
+            assert command[0] not in commands.IS_WELL_FORMED or keys == () or type(command[1]) is tuple
 
 
-@pytest.mark.parametrize("code", [commands.EXPIRE, commands.EVICT])
-def test_what_timers_propose_no_client_may_send(code: int) -> None:
-    assert code not in commands.IS_WELL_FORMED
+def test_what_is_the_leaders_own_no_client_may_send() -> None:
+    own = {commands.EXPIRE, commands.EVICT, commands.NOOP, commands.CLOSE_SESSION}
+    assert set(commands.MAY_BE_LOGGED) - set(commands.IS_WELL_FORMED) == own
+    reads = {code for code in commands.IS_WELL_FORMED if code < commands.FIRST_WRITE}
+    assert set(commands.IS_WELL_FORMED) - set(commands.MAY_BE_LOGGED) == reads
 
 
 def test_every_example_is_well_formed_and_its_bounds_hold() -> None:
     for command, _ in KEYS_OF:
         code = command[0]
-        if code not in commands.IS_WELL_FORMED:
-            continue
-        is_well_formed = commands.IS_WELL_FORMED[code]
+        is_well_formed = (commands.MAY_BE_LOGGED | commands.IS_WELL_FORMED)[code]
         assert is_well_formed(command)
         if code in commands.ONE_KEY:
             assert is_well_formed((code, b"k" * limits.KEY_BYTES_MAX, *command[2:]))
             for key in (b"", b"k" * (limits.KEY_BYTES_MAX + 1), "k", None, 5, (K,), bytearray(K)):
                 assert not is_well_formed((code, key, *command[2:])), key
+        if len(command) == 1:
+            assert not is_well_formed((*command, 0))
+            continue
         with pytest.raises(ValueError, match="unpack"):
             is_well_formed((*command, 0))
         with pytest.raises(ValueError, match="unpack"):
             is_well_formed(command[:-1])
+
+
+@pytest.mark.parametrize("session", [0, -1, True, None, b"7", 2**63])
+def test_the_close_of_no_possible_session_is_malformed(session: object) -> None:
+    assert not commands.MAY_BE_LOGGED[commands.CLOSE_SESSION]((commands.CLOSE_SESSION, session, 5))
+    assert commands.MAY_BE_LOGGED[commands.CLOSE_SESSION]((commands.CLOSE_SESSION, 7, 0))

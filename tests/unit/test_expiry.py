@@ -25,7 +25,7 @@ class Leader:
         self.now_ms = 1_000
 
     def write(self, partition: int, *command: Any) -> Any:
-        result = self.engines[partition].apply(next(self.seq), self.now_ms, command)
+        result = self.engines[partition].apply(next(self.seq), (1, self.now_ms, 0, 0, 0, command))
         self.expiry.on_committed(partition, command)
         return result
 
@@ -145,7 +145,7 @@ def test_a_partition_that_is_led_no_more_is_skipped() -> None:
     led = {0: engine.keys}
     expiry = Expiry(led)
     command = (commands.SET, b"k", ONE, 10, 0, None)
-    engine.apply(1, 0, command)
+    engine.apply(1, (1, 0, 0, 0, 0, command))
     expiry.on_committed(0, command)
     del led[0]
     assert list(expiry.due(10_000, 10)) == []

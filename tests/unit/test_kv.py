@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from gimmal.leader.expiry import Expiry
+from gimmal.store import engine
 from gimmal.store.engine import Engine
 from gimmal.store.footprint import EXPIRY_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Footprint
-from gimmal.store.kv import READS, VERSION_BYTES, WRITES, Keys, Refused, record_bytes, version_of
+from gimmal.store.kv import READS, VERSION_BYTES, Keys, Refused, record_bytes, version_of
 from gimmal.wire import commands, limits
 from gimmal.wire.codec import pack_value
 from gimmal.wire.messages import Refusal
@@ -33,7 +34,7 @@ class Partition:
 
     def write(self, *command: Any) -> Any:
         self.seq += 1
-        return self.engine.apply(self.seq, self.now_ms, command)
+        return self.engine.apply(self.seq, (1, self.now_ms, 0, 0, 0, command))
 
     def read(self, *command: Any) -> Any:
         return self.engine.read(self.now_ms, command)
@@ -50,9 +51,10 @@ def partition() -> Partition:
 
 
 def test_every_command_is_a_read_or_a_write() -> None:
-    assert set(READS) | set(WRITES) == set(commands.NAMES)
+    assert set(READS) | set(engine.WRITES) == set(commands.NAMES)
     assert all(code < commands.FIRST_WRITE for code in READS)
-    assert all(code >= commands.FIRST_WRITE for code in WRITES)
+    assert set(engine.WRITES) == set(commands.MAY_BE_LOGGED)
+    assert all(code >= commands.FIRST_WRITE for code in engine.WRITES)
 
 
 def test_a_record_is_a_version_and_the_value(partition: Partition) -> None:
@@ -293,9 +295,8 @@ def test_a_scan_from_anywhere_is_answered(position: int, removals: int) -> None:
 
 def test_the_footprint_is_shared_by_the_engines_of_a_node() -> None:
     footprint = Footprint()
-    engines = [Engine(footprint), Engine(footprint)]
-    for engine in engines:
-        engine.apply(1, 0, (commands.SET, b"k", ONE, 5, 0, None))
+    for each_engine in (Engine(footprint), Engine(footprint)):
+        each_engine.apply(1, (1, 0, 0, 0, 0, (commands.SET, b"k", ONE, 5, 0, None)))
     each = record_bytes(b"k", b"\0" * 8 + ONE) + EXPIRY_OVERHEAD_BYTES
     assert (footprint.entries, footprint.size_bytes) == (2, 2 * each)
     assert each == 1 + 8 + 1 + RECORD_OVERHEAD_BYTES + EXPIRY_OVERHEAD_BYTES

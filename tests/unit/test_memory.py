@@ -48,7 +48,7 @@ class Leader:
 
     def commit(self, partition: int, command: Any) -> Any:
         self.seq += 1
-        result = self.engines[partition].apply(self.seq, 1_000, command)
+        result = self.engines[partition].apply(self.seq, (1, 1_000, 0, 0, 0, command))
         if self.memory.tracks_use:
             self.memory.on_committed(partition, command)
         return result
