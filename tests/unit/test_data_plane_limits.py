@@ -71,5 +71,5 @@ def test_room_is_made_by_expiry() -> None:
 
 def test_a_client_opens_a_session_by_a_command_like_any_other() -> None:
     core = new_core(MemoryLimits(max_entries=1, policy="lru"))
-    assert ask(core, set_(b"a"), (commands.OPEN_SESSION,), (commands.OPEN_SESSION,)) == [True, 1, 2]
+    assert ask(core, set_(b"a"), (commands.OPEN_SESSION,), (commands.OPEN_SESSION,)) == [True, 2, 3]
     assert ask(core, (commands.EXISTS, b"a")) == [True], "a session is no entry: nothing had to make room for it"
