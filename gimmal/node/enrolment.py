@@ -59,7 +59,8 @@ class Abandoned(NamedTuple):
     """This node belongs to no cluster any more: the one that it had found is not there."""
 
 
-Fact: TypeAlias = Begun | Registered | Disowned | Abandoned
+Fact: TypeAlias = Begun | Registered | Disowned | Abandoned | Answered
+"""An `Answered` is to a request of somebody else's on this node: what enrolment asked for is its own business."""
 
 
 class Enrolment:
@@ -323,7 +324,7 @@ class Enrolment:
     def _on_answered(self, answer: Answered, now: float) -> list[Fact]:
         command, result = answer
         if command[0] != commands.REGISTER:
-            return []
+            return [answer]
         if result.outcome == Outcome.DONE:
             return self._be_registered(result.value, now)
         if self.incarnation:  # who is registered is never refused: another process is, under this name

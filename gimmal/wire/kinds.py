@@ -54,6 +54,11 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
     5: (messages.FetchStatus, _HEADER),
     6: (messages.Status, {**_HEADER, "facts": checks.are_facts}),
     7: (messages.Problem, {**_HEADER, "fault": checks.is_natural, "text": checks.is_text}),
+    8: (messages.Operate, {**_HEADER, "command": checks.is_tree}),
+    9: (
+        messages.Operated,
+        {**_HEADER, "outcome": checks.is_natural, "value": checks.is_natural, "text": checks.is_text},
+    ),
     32: (peer_messages.Ping, {**_PEER_HEADER, **_NUMBER, **_TARGET, **_RUMORS}),
     33: (peer_messages.PingRequest, {**_PEER_HEADER, **_NUMBER, **_TARGET, **_RUMORS}),
     34: (peer_messages.Ack, {**_PEER_HEADER, **_NUMBER, **_RUMORS}),
@@ -117,6 +122,7 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
     ),
     66: (peer_messages.Heartbeat, {**_PEER_HEADER, **_NUMBER}),
     67: (peer_messages.HeartbeatReply, {**_PEER_HEADER, **_NUMBER, **_LEADER, "is_granted": checks.is_flag}),
+    68: (peer_messages.Relieve, {**_PEER_HEADER, "changes": checks.are_handovers}),
     80: (
         peer_messages.Hello,
         {
@@ -139,14 +145,14 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
     97: (peer_messages.Rows, {**_PEER_HEADER, "table": checks.is_tree_or_none}),
 }
 
-FROM_CLIENTS: Final = frozenset([1, 3, 5])
+FROM_CLIENTS: Final = frozenset([1, 3, 5, 8])
 """What a node takes on its socket for clients: other kinds are refused before they are looked into."""
 
-TO_CLIENTS: Final = frozenset([2, 4, 6, 7])
+TO_CLIENTS: Final = frozenset([2, 4, 6, 7, 9])
 """What a client takes from a node."""
 
 FROM_NODES: Final = frozenset(kind for kind in KINDS if kind >= 32)
 """What a node takes on its socket for other nodes."""
 
-WITH_TREES: Final = frozenset([4, 38, 50, 52, 64, 85, 97])
+WITH_TREES: Final = frozenset([4, 38, 50, 52, 64, 68, 85, 97])
 """The kinds that may hold a whole table or view, or one change of all partitions, and have that many items."""
