@@ -20,9 +20,9 @@ from gimmal.cli.app import (
 from gimmal.errors import GimmalError, NoRoute
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from gimmal.client.overview import Cluster, NodeInfo
+    from gimmal.client.overview import Cluster, NodeInfo, PartitionInfo
 
 _NODES_AT_ONCE = 32
 _STATUS_TIMEOUT_S = 2.0
@@ -95,8 +95,16 @@ class ClusterReport:
             "cluster": cluster.id if cluster else None,
             "table_version": cluster.table_version if cluster else 0,
             "voters": cluster.voters if cluster else (),
+            "partitions": len(cluster.partitions) if cluster else 0,
+            "partitions_without_leader": self.numbers(lambda partition: partition.leader is None),
+            "partitions_lost": self.numbers(lambda partition: partition.is_lost),
             "nodes": [node.as_fields() for node in self.nodes],
         }
+
+    def numbers(self, choose: "Callable[[PartitionInfo], bool]") -> list[int]:
+        """Return the numbers of some partitions."""
+        partitions = self.cluster.partitions if self.cluster is not None else ()
+        return [number for number, partition in enumerate(partitions) if choose(partition)]
 
 
 @app.command()

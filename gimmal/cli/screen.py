@@ -75,7 +75,12 @@ def _about(report: "ClusterReport") -> str:
     cluster = report.cluster
     if cluster is None:
         return "no cluster yet"
-    return f"cluster {cluster.id}, table version {cluster.table_version}, {len(cluster.partitions)} partitions"
+    partitions = cluster.partitions
+    text = f"cluster {cluster.id}, table version {cluster.table_version}, {len(partitions)} partitions"
+    leaderless = sum(partition.leader is None for partition in partitions)
+    lost = sum(partition.is_lost for partition in partitions)
+    text += f", {leaderless} of them without a leader" if leaderless else ""
+    return text + (f", {lost} of those lost: see gimmal recover --help" if lost else "")
 
 
 def _shown(number: int | None) -> str:

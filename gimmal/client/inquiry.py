@@ -1,9 +1,11 @@
-"""One question to one node, without a client: is it there, and how is it?
+"""One question to one node, without a client: is it there, and how is it? What does the meta group say to this?
 
-This is what health checks ask. It needs no cluster table and no other node.
+The first is what health checks ask: it needs no cluster table and no other node. The second is for operators: the node
+passes it on.
 """
 
 import time
+from typing import Any
 
 import zmq
 
@@ -11,7 +13,7 @@ from gimmal.errors import NoRoute, RemoteProtocolError
 from gimmal.wire import limits
 from gimmal.wire.codec import decode, encode
 from gimmal.wire.kinds import TO_CLIENTS
-from gimmal.wire.messages import FetchStatus, Status
+from gimmal.wire.messages import FetchStatus, Message, Operate, Operated, Status
 
 
 def ask_status(address: str, timeout: float) -> dict[str, int | str]:
@@ -21,6 +23,26 @@ def ask_status(address: str, timeout: float) -> dict[str, int | str]:
         NoRoute: the node did not answer within `timeout` seconds.
         RemoteProtocolError: what answered is no gimmal node of this version.
     """
+    message = _ask(address, FetchStatus(b"", 0, 0, 0), timeout)
+    if isinstance(message, Status):
+        return dict(message.facts)
+    raise RemoteProtocolError(f"{address} answered a status question with {message}")
+
+
+def ask_to_operate(address: str, command: tuple[Any, ...], timeout: float) -> Operated:
+    """Have the meta group decide a command, and return what became of it.
+
+    Raises:
+        NoRoute: the node did not answer within `timeout` seconds.
+        RemoteProtocolError: what answered is no gimmal node of this version.
+    """
+    message = _ask(address, Operate(b"", 0, 0, 0, command), timeout)
+    if isinstance(message, Operated):
+        return message
+    raise RemoteProtocolError(f"{address} answered an operator's command with {message}")
+
+
+def _ask(address: str, question: Message, timeout: float) -> Message:
     give_up_at = time.monotonic() + timeout
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(zmq.DEALER)
@@ -29,12 +51,9 @@ def ask_status(address: str, timeout: float) -> dict[str, int | str]:
         socket.setsockopt(zmq.IPV6, 1)
         socket.setsockopt(zmq.MAXMSGSIZE, limits.MESSAGE_BYTES_MAX)
         socket.connect(f"tcp://{address}")
-        socket.send(encode(FetchStatus(b"", 0, 0, 0)))
-        while socket.poll(max(0, int((give_up_at - time.monotonic()) * 1000))):
-            message = decode(socket.recv(), TO_CLIENTS)
-            if isinstance(message, Status):
-                return dict(message.facts)
-            raise RemoteProtocolError(f"{address} answered a status question with {message}")
+        socket.send(encode(question))
+        if socket.poll(max(0, int((give_up_at - time.monotonic()) * 1000))):
+            return decode(socket.recv(), TO_CLIENTS)
         raise NoRoute(f"the node at {address} did not answer within {timeout:g} s: check that it runs")
     except zmq.ZMQError as error:
         raise NoRoute(f"cannot ask {address}: {error.strerror}") from None

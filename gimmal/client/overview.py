@@ -31,11 +31,15 @@ class NodeInfo:
 
 @dataclass(frozen=True, slots=True)
 class PartitionInfo:
-    """One partition: its leader (None: nobody), who holds copies, and which of them are in sync."""
+    """One partition: its leader (None: nobody), who holds copies, and which of them are in sync.
+
+    It is lost when every node that had all of it has come back without it.
+    """
 
     leader: str | None
     replicas: tuple[str, ...]
     in_sync: tuple[str, ...]
+    is_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ def overview(session: Session) -> Cluster:
             for row in table.nodes
         ),
         partitions=tuple(
-            PartitionInfo(row.leader, row.replicas, tuple(member.name for member in row.in_sync))
+            PartitionInfo(row.leader, row.replicas, tuple(member.name for member in row.in_sync), row.is_lost)
             for row in table.partitions
         ),
     )

@@ -64,7 +64,9 @@ class NodeRow(NamedTuple):
 class PartitionRow(NamedTuple):
     """Who leads a partition (None: nobody may), who holds copies, and which of them are in sync.
 
-    `in_sync` and `eligible` list incarnations, because a restarted copy has forgotten what it acknowledged.
+    `in_sync` and `eligible` list incarnations, because a restarted copy has forgotten what it acknowledged. What was
+    written under epochs below `reset_epoch` does not count any more: it was lost, or may have been, when the partition
+    started again in that epoch.
     """
 
     leader: str | None
@@ -76,6 +78,7 @@ class PartitionRow(NamedTuple):
     adding: tuple[str, ...] = ()
     removing: tuple[str, ...] = ()
     changed_at: int = 1
+    reset_epoch: int = 0
 
     @property
     def is_lost(self) -> bool:
@@ -210,7 +213,8 @@ def _check_continues(table: Table, before: Table) -> None:
     for number, (old, new) in enumerate(zip(before.partitions, table.partitions, strict=True)):
         if new is old:
             continue
-        is_later = new.changed_at > before.version and new.version > old.version and new.epoch >= old.epoch
+        has_risen = new.version > old.version and new.epoch >= old.epoch and new.reset_epoch >= old.reset_epoch
+        is_later = new.changed_at > before.version and has_risen
         if not is_later and new != old:
             raise ValueError(f"the row of partition {number} contradicts version {before.version}")
 
@@ -253,6 +257,8 @@ def _partition_row(tree: tuple[Any, ...], span: range) -> PartitionRow:
     row = PartitionRow(*tree)
     if not (_is_natural(row.epoch) and _is_natural(row.version) and row.epoch and row.version):
         raise ValueError("a partition has no positive epoch and version")
+    if not (_is_natural(row.reset_epoch) and row.reset_epoch <= row.epoch):
+        raise ValueError("a partition has started again in an epoch that is still to come")
     if not (type(row.changed_at) is int and row.changed_at in span):
         raise ValueError(f"the row of a partition was not written in versions {span[0]} to {span[-1]}")
     for names in (row.replicas, row.adding, row.removing):

@@ -6,13 +6,17 @@ its log: beyond `_LINES_MAX` they are only counted.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
+
+from gimmal.cluster.table import Table
 
 Level: TypeAlias = Literal["info", "warning", "error"]
 
 _AGAIN_AFTER_S: Final = 60.0
 _SUBJECTS_MAX: Final = 256
 _LINES_MAX: Final = 100
+_NUMBERS_MAX: Final = 8
 
 
 class Chronicle:
@@ -51,3 +55,32 @@ class Chronicle:
             lines.append(("warning", f"and {self._left_out} more lines, which are left out"))
             self._left_out = 0
         return lines
+
+
+def losses(before: Table, after: Table) -> list[str]:
+    """Return what a newer table says of data that is lost, or may be: a line for each kind of loss and leader."""
+    lost: list[int] = []
+    again: dict[str, list[int]] = {}
+    for number, (old, new) in enumerate(zip(before.partitions, after.partitions, strict=True)):
+        if new is old:
+            continue
+        if new.reset_epoch > old.reset_epoch:
+            again.setdefault(new.leader or "nobody", []).append(number)
+        elif new.is_lost and not old.is_lost:
+            lost.append(number)
+    told = [
+        f"{_partitions(numbers)} began again in a new epoch, led by {leader}: what {leader} does not have is lost"
+        for leader, numbers in again.items()
+    ]
+    if lost:
+        told.append(
+            f"{_partitions(lost)} lost: whoever had everything came back without it. `gimmal recover --accept-loss` "
+            "lets them begin again, empty"
+        )
+    return told
+
+
+def _partitions(numbers: Sequence[int]) -> str:
+    named = ", ".join(map(str, numbers[:_NUMBERS_MAX]))
+    more = f" and {len(numbers) - _NUMBERS_MAX} more" if len(numbers) > _NUMBERS_MAX else ""
+    return f"partition{'s' if len(numbers) > 1 else ''} {named}{more}"

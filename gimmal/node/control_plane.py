@@ -13,20 +13,23 @@ No protocol rules live here but those about which messages count:
 """
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from gimmal.cluster.membership import Fact as MembershipFact
 from gimmal.cluster.membership import LaterLifeRumored, MemberDead, Membership, MembershipParameters, Profile, State
 from gimmal.cluster.meta import commands
+from gimmal.cluster.meta.commands import Result
+from gimmal.cluster.meta.contact import Answered
 from gimmal.cluster.meta.group import Deposed, Elected, TableChanged
 from gimmal.cluster.meta.group import Fact as MetaFact
 from gimmal.cluster.raft import Save
 from gimmal.cluster.table import FENCED, Table
 from gimmal.cluster.tracking import Tracking
 from gimmal.errors import RemoteProtocolError
-from gimmal.node.chronicle import Chronicle
-from gimmal.node.enrolment import Abandoned, Begun, Disowned, Enrolment, Fact, IsrAnswered, Registered, peer_of
+from gimmal.node.chronicle import Chronicle, losses
+from gimmal.node.enrolment import Abandoned, Begun, Disowned, Enrolment, Fact, Registered, RequestAnswered, peer_of
 from gimmal.node.meta_share import MetaShare
+from gimmal.node.operators import Operators
 from gimmal.node.settings import NodeSettings
 from gimmal.types import Incarnation
 from gimmal.wire import limits
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
     from random import Random
 
 _NEVER: Final = float("inf")
+
+Handover: TypeAlias = tuple[int, int, int, str]
+"""(partition, epoch, version, name of the new leader), under the epoch and version of the row as it is now."""
 
 _Handler = Callable[[Any, float], None]
 
@@ -50,12 +56,14 @@ class ControlPlane:
         self.meta = MetaShare(settings, journal, dice, now)
         self.enrolment = Enrolment(settings, self.meta, self.chronicle, dice, now)
         self.membership: Membership | None = None
+        self._operators = Operators(self.enrolment.contact)
         self._dice = dice
         self._leader_name = ""
         self._voters: dict[str, str] = {}  # where voters say that they are, by voter id; the table may be older
+        self._reliefs: tuple[Handover, ...] = ()
         self._outbox: list[tuple[str, PeerMessage]] = []
         self._for_copies: list[PeerMessage] = []
-        self._isr_answers: list[tuple[int, int]] = []
+        self._request_answers: list[tuple[int, int]] = []
         self._to_self: list[PeerMessage] = []  # what this node says to itself, at the next tick
         self._handlers = self._all_handlers()
         if self.meta.group.table is not None:
@@ -100,6 +108,35 @@ class ControlPlane:
         """Ask for other in-sync sets of partitions this node leads (`gimmal.cluster.meta.commands`)."""
         command = (commands.ALTER_ISR, self.enrolment.me.name, self.incarnation, number, changes)
         self.enrolment.contact.request(command, now)
+
+    def hand_over(self, number: int, changes: tuple[Handover, ...], now: float) -> None:
+        """Ask for other leaders of partitions this node leads; numbers rise together with those of `alter_in_sync`.
+
+        Whoever asks has stopped, and goes on with a partition only under a row of a higher version than it named:
+        one comes in any case, also when the new leader is not to the meta group's liking.
+        """
+        command = (commands.HANDOVER, self.enrolment.me.name, self.incarnation, number, changes)
+        self.enrolment.contact.request(command, now)
+
+    def take_reliefs(self) -> list[Handover]:
+        """Return what this node was advised to hand over and still leads so, and forget it."""
+        reliefs, self._reliefs = self._reliefs, ()
+        rows = self.table.partitions if self.table is not None else ()
+        return [
+            (partition, epoch, version, target)
+            for partition, epoch, version, target in reliefs
+            if partition < len(rows)
+            and (rows[partition].leader, rows[partition].epoch, rows[partition].version)
+            == (self.enrolment.me.name, epoch, version)
+        ]
+
+    def operate(self, peer: bytes, command: tuple[Any, ...], now: float) -> None:
+        """Have the meta group decide what an operator asks for; the answer comes with `drain_for_operators`."""
+        self._operators.ask(peer, command, "" if self.incarnation else self.why(), now)
+
+    def drain_for_operators(self) -> list[tuple[bytes, Result]]:
+        """Return answers to operators, and forget them."""
+        return self._operators.drain()
 
     def lease_is_valid(self, now: float) -> bool:
         """Say whether nobody else can have been given, by `now`, what the table gives to this node."""
@@ -148,9 +185,9 @@ class ControlPlane:
         taken, self._for_copies = self._for_copies, []
         return taken
 
-    def take_isr_answers(self) -> list[tuple[int, int]]:
-        """Return (number, version of the table) of decided requests for other in-sync sets, and forget them."""
-        taken, self._isr_answers = self._isr_answers, []
+    def take_request_answers(self) -> list[tuple[int, int]]:
+        """Return (number, version of the table) of decided requests for in-sync sets or leaders, and forget them."""
+        taken, self._request_answers = self._request_answers, []
         return taken
 
     def _on_heard(self, message: PeerMessage, now: float) -> None:
@@ -192,6 +229,7 @@ class ControlPlane:
             messages.Genesis: (lambda message, now: self._enrol(enrolment.on_genesis(message, now), now), True),
             messages.MetaRequest: (self._on_meta_request, False),
             messages.Heartbeat: (self._on_heartbeat, False),
+            messages.Relieve: (self._on_relieve, False),
             messages.FetchRows: (self._on_fetch_rows, False),
             messages.Rows: (self._on_rows, False),
         }
@@ -206,6 +244,8 @@ class ControlPlane:
 
     def _enrol(self, facts: Sequence[Fact], now: float) -> None:
         for fact in facts:
+            if isinstance(fact, Registered | Disowned):
+                self._reliefs, self._request_answers = (), []  # they were for another life
             if isinstance(fact, Begun):
                 self.tracking.adopt(fact.table)
             elif isinstance(fact, Registered):
@@ -214,12 +254,18 @@ class ControlPlane:
                 parameters = MembershipParameters()
                 self.membership = Membership(me.name, fact.incarnation, profile, parameters, self._dice, now)
                 self._tell_membership(now)
+            elif isinstance(fact, Answered):
+                self._on_answered(fact)
             elif isinstance(fact, Abandoned):
                 self.tracking = Tracking(self._dice)
             elif isinstance(fact, Disowned):
                 self.membership = None
-            elif isinstance(fact, IsrAnswered):
-                self._isr_answers.append(fact)
+            elif isinstance(fact, RequestAnswered):
+                self._request_answers.append(fact)
+
+    def _on_answered(self, answer: Answered) -> None:
+        if answer.command[0] in commands.FROM_OPERATORS:
+            self._operators.on_answered(answer.command, answer.result)
 
     def _on_fetch_rows(self, message: messages.FetchRows, now: float) -> None:
         self.tracking.answer(self._address_of(message.sender), message.since, now)
@@ -274,6 +320,9 @@ class ControlPlane:
         address = peer_of(message) or self._address_of(message.sender)  # who registers is in no table yet
         self.meta.on_request(message, address, self._leader_address(now), now)
 
+    def _on_relieve(self, message: messages.Relieve, now: float) -> None:
+        self._reliefs = message.changes  # what came before was about an older table
+
     def _on_meta(self, facts: Sequence[MetaFact], now: float) -> None:
         reception = self.enrolment.reception
         for fact in facts:
@@ -305,6 +354,9 @@ class ControlPlane:
                 self.chronicle.tell("info", f"{who} was registered")
             elif before.status != row.status:
                 self.chronicle.tell("info", f"{who} was {'fenced' if row.status == FENCED else 'taken back'}")
+        if self.meta.is_leader and self.table is not None:
+            for text in losses(self.table, table):
+                self.chronicle.tell("warning", text)
 
     def _leader_address(self, now: float) -> str:
         """Return the peer address of the meta group's leader if this node knows it at first hand."""
@@ -327,6 +379,7 @@ class ControlPlane:
         if self.meta.next_deadline() <= now:
             self._on_meta(self.meta.tick(self.incarnation, self, now), now)
         self.tracking.tick(now)
+        self._operators.tick(now)
 
     def next_deadline(self) -> float:
         """Return when to call `tick` next."""
@@ -337,6 +390,7 @@ class ControlPlane:
             self.membership.next_deadline() if self.membership is not None else _NEVER,
             self.meta.next_deadline(),
             self.tracking.next_deadline(),
+            self._operators.next_deadline(),
         )
 
     # -- out --------------------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from gimmal.node.data_plane import DataPlane
 from gimmal.node.settings import NodeSettings
 from gimmal.types import Instant
 from gimmal.wire import limits
-from gimmal.wire.messages import Fault, FetchStatus, FetchTable, Message, Problem, Request, Status
+from gimmal.wire.messages import Fault, FetchStatus, FetchTable, Message, Operate, Operated, Problem, Request, Status
 from gimmal.wire.peer_messages import PeerMessage
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ class NodeCore:
         kind = type(message)
         if kind is FetchStatus and message.cluster in (b"", self.control.cluster):
             self._outbox.append((peer, Status(*self.data.header(), tuple(self._facts(now).items()))))
+        elif kind is Operate and message.cluster in (b"", self.control.cluster):
+            self.control.operate(peer, message.command, now.seconds)  # type: ignore[attr-defined]
         elif kind is FetchTable and self.data.table is None:
             text = self.control.why()[: limits.TEXT_BYTES_MAX]
             self._outbox.append((peer, Problem(*self.data.header(), int(Fault.NOT_READY), text)))
@@ -104,6 +106,8 @@ class NodeCore:
     def drain(self) -> list[tuple[bytes, Message]]:
         """Return what is to be sent to clients, and forget it."""
         outbox = self.data.drain()
+        for peer, (outcome, value, text) in self.control.drain_for_operators():
+            outbox.append((peer, Operated(*self.data.header(), int(outcome), value, text[: limits.TEXT_BYTES_MAX])))
         if self._outbox:
             outbox += self._outbox
             self._outbox = []
@@ -125,7 +129,7 @@ class NodeCore:
         data.on_lease(control.lease_until())
         if control.table is not data.table or control.incarnation != data.incarnation:
             data.adopt(control.table, control.incarnation, now)
-        for number, version in control.take_isr_answers():
+        for number, version in control.take_request_answers():
             data.on_isr_answer(number, version, now)
         for message in control.take_for_copies():
             try:

@@ -59,14 +59,15 @@ class Abandoned(NamedTuple):
     """This node belongs to no cluster any more: the one that it had found is not there."""
 
 
-class IsrAnswered(NamedTuple):
-    """The meta group has decided about request `number` for other in-sync sets, by the table of a version."""
+class RequestAnswered(NamedTuple):
+    """The meta group has decided about request `number` for in-sync sets or leaders, by the table of a version."""
 
     number: int
     version: int
 
 
-Fact: TypeAlias = Begun | Registered | Disowned | Abandoned | IsrAnswered
+Fact: TypeAlias = Begun | Registered | Disowned | Abandoned | RequestAnswered | Answered
+"""An `Answered` is to a request of somebody else's on this node: what enrolment asked for is its own business."""
 
 
 class Enrolment:
@@ -329,8 +330,10 @@ class Enrolment:
 
     def _on_answered(self, answer: Answered, version: int, now: float) -> list[Fact]:
         command, result = answer
-        if command[0] == commands.ALTER_ISR:
-            return [IsrAnswered(command[3], version)] if command[2] == self.incarnation else []
+        if command[0] in (commands.ALTER_ISR, commands.HANDOVER):
+            return [RequestAnswered(command[3], version)] if command[2] == self.incarnation else []
+        if command[0] != commands.REGISTER:
+            return [answer]
         if result.outcome == Outcome.DONE:
             return self._be_registered(result.value, now)
         if self.incarnation:  # who is registered is never refused: another process is, under this name

@@ -27,7 +27,17 @@ from gimmal.cluster.raft import (
 from gimmal.cluster.table import ALIVE, NodeRow, Table
 from gimmal.errors import RemoteProtocolError
 from gimmal.types import Incarnation
-from gimmal.wire.peer_messages import BLANK, Heartbeat, HeartbeatReply, MetaReply, MetaRequest, PeerMessage, RaftMessage
+from gimmal.wire import limits
+from gimmal.wire.peer_messages import (
+    BLANK,
+    Heartbeat,
+    HeartbeatReply,
+    MetaReply,
+    MetaRequest,
+    PeerMessage,
+    RaftMessage,
+    Relieve,
+)
 
 if TYPE_CHECKING:
     from random import Random
@@ -213,10 +223,25 @@ class MetaShare:
             for verdict in self.steward.verdicts(view, suspicions, now):
                 if self.group.request(None, verdict, now) is None:
                     self.steward.on_proposed(verdict)
+            self._advise(table, now)
             configuration = self.steward.next_configuration(raft, table, now)
             if configuration is not None:
                 raft.propose_configuration(configuration, now)
         return facts
+
+    def _advise(self, table: Table, now: float) -> None:
+        """Tell leaders of partitions what they should hand over."""
+        changes: dict[str, list[tuple[int, int, int, str]]] = {}
+        for partition, target in self.steward.advice(table, now):
+            row = table.partitions[partition]
+            if row.leader is not None:
+                changes.setdefault(row.leader, []).append((partition, row.epoch, row.version, target))
+        for leader, handovers in changes.items():
+            node = table.node(leader)
+            if node is not None:
+                message = Relieve(*BLANK, tuple(handovers))
+                message.destination = node.incarnation
+                self._outbox.append((node.peer, message))
 
     # -- out --------------------------------------------------------------------------------------------------------
 
@@ -269,6 +294,5 @@ class MetaShare:
     def _reply(self, ticket: tuple[str, int], result: Result, leader: str) -> None:
         address, number = ticket
         if address:
-            self._outbox.append(
-                (address, MetaReply(*BLANK, number, int(result.outcome), result.value, result.text, leader))
-            )
+            text = result.text[: limits.TEXT_BYTES_MAX]
+            self._outbox.append((address, MetaReply(*BLANK, number, int(result.outcome), result.value, text, leader)))

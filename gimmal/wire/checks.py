@@ -217,6 +217,20 @@ def are_entries(entries: Any) -> bool:
     )
 
 
+def are_handovers(changes: Any) -> bool:
+    """Check (partition, epoch, version, name of a node) of leaderships that change hands."""
+    return (
+        type(changes) is tuple
+        and len(changes) <= limits.PARTITIONS_MAX
+        and all(
+            are_numbers((partition, epoch, version))
+            and is_name(target)
+            and len(target.encode()) <= limits.NAME_BYTES_MAX
+            for partition, epoch, version, target in changes
+        )
+    )
+
+
 def is_configuration(configuration: Any) -> bool:
     """Check (voters, learners)."""
     voters, learners = configuration

@@ -60,6 +60,11 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
     5: (messages.FetchStatus, _HEADER),
     6: (messages.Status, {**_HEADER, "facts": checks.are_facts}),
     7: (messages.Problem, {**_HEADER, "fault": checks.is_natural, "text": checks.is_text}),
+    8: (messages.Operate, {**_HEADER, "command": checks.is_tree}),
+    9: (
+        messages.Operated,
+        {**_HEADER, "outcome": checks.is_natural, "value": checks.is_natural, "text": checks.is_text},
+    ),
     32: (peer_messages.Ping, {**_PEER_HEADER, **_NUMBER, **_TARGET, **_RUMORS}),
     33: (peer_messages.PingRequest, {**_PEER_HEADER, **_NUMBER, **_TARGET, **_RUMORS}),
     34: (peer_messages.Ack, {**_PEER_HEADER, **_NUMBER, **_RUMORS}),
@@ -123,6 +128,7 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
     ),
     66: (peer_messages.Heartbeat, {**_PEER_HEADER, **_NUMBER}),
     67: (peer_messages.HeartbeatReply, {**_PEER_HEADER, **_NUMBER, **_LEADER, "is_granted": checks.is_flag}),
+    68: (peer_messages.Relieve, {**_PEER_HEADER, "changes": checks.are_handovers}),
     80: (
         peer_messages.Hello,
         {
@@ -170,14 +176,14 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
     118: (peer_messages.Confirmed, {**_PEER_HEADER, **_NUMBER, **_REFUSED}),
 }
 
-FROM_CLIENTS: Final = frozenset([1, 3, 5])
+FROM_CLIENTS: Final = frozenset([1, 3, 5, 8])
 """What a node takes on its socket for clients: other kinds are refused before they are looked into."""
 
-TO_CLIENTS: Final = frozenset([2, 4, 6, 7])
+TO_CLIENTS: Final = frozenset([2, 4, 6, 7, 9])
 """What a client takes from a node."""
 
 FROM_NODES: Final = frozenset(kind for kind in KINDS if kind >= 32)
 """What a node takes on its socket for other nodes."""
 
-WITH_TREES: Final = frozenset([4, 38, 50, 52, 64, 85, 97, 112, 114, 115])
+WITH_TREES: Final = frozenset([4, 38, 50, 52, 64, 68, 85, 97, 112, 114, 115])
 """The kinds that may hold a whole table or view, or something of all partitions, and have that many items."""

@@ -103,6 +103,9 @@ NAME_BYTES_MAX: Final = 256
 REGISTRATION_BYTES_MAX: Final = 2_048
 """A node as it introduces itself: so that all nodes of a cluster fit into one message."""
 
+PARTITIONS_MAX: Final = 16_384
+"""Partitions of a cluster: one for each slot."""
+
 COPIES_MAX: Final = 16
 """Holders of one partition."""
 

@@ -107,6 +107,22 @@ class Status(Message):
 
 
 @dataclass(slots=True)
+class Operate(Message):
+    """Ask a node to have the meta group decide something for an operator (`gimmal.cluster.meta.commands`)."""
+
+    command: tuple[Any, ...]
+
+
+@dataclass(slots=True)
+class Operated(Message):
+    """What became of it: a `gimmal.cluster.meta.commands.Outcome`, a number that goes with it, and a text."""
+
+    outcome: int
+    value: int
+    text: str
+
+
+@dataclass(slots=True)
 class Problem(Message):
     """The answer to a message that broke the protocol: a Fault and what was wrong, for people."""
 

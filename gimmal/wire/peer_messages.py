@@ -202,6 +202,17 @@ class HeartbeatReply(PeerMessage):
     is_granted: bool
 
 
+@dataclass(slots=True)
+class Relieve(PeerMessage):
+    """From the meta group's leader to one of partitions: it leads more than others, and should hand some over.
+
+    `changes` are as in a HANDOVER (`gimmal.cluster.meta.commands`). It is advice: whoever does not follow it is told
+    again.
+    """
+
+    changes: tuple[tuple[int, int, int, str], ...]
+
+
 # -- before there is a cluster: gimmal.cluster.founding -------------------------------------------------------
 
 

@@ -331,3 +331,20 @@ def test_a_file_with_an_unknown_setting_is_named_with_it(tmp_path: Path, capsys:
     status, output, error = Shell(capsys)("node", "--config", str(file))
     assert (status, output, error.count("\n")) == (2, "", 1)
     assert error.startswith(f"ConfigError: unknown setting 'colour' in {file}; known are: name, client,")
+
+
+# --- operators
+
+
+def test_recover_and_unsafe_elect_reach_the_meta_group_by_way_of_any_node(
+    gimmal: Shell, gimmal_cluster: LocalCluster
+) -> None:
+    assert gimmal("recover") == (0, "no partition is lost\n", "")
+    assert gimmal.json("recover", "--accept-loss") == (0, {"lost": [], "started": 0, "message": "no partition is lost"})
+    with gimmal_cluster.connect() as db:
+        leader = db.cluster().partitions[0].leader
+    for address in gimmal_cluster.addresses.values():
+        said = f"partition 0 is led by {leader}"
+        assert gimmal("unsafe-elect", "0", str(leader), "--seeds", address) == (0, f"{said}\n", "")
+        assert gimmal("unsafe-elect", "0", "nobody", "--seeds", address) == (1, "", f"{said}\n")
+    assert gimmal("unsafe-elect", "0", "n1", "--seeds", NOBODY, "--timeout", "0.2")[0] == 1

@@ -31,7 +31,14 @@ def random_step(meta: Meta, dice: random.Random, number: int) -> None:
         row = meta.row(partition)
         if row.leader is not None:
             members = {row.leader, *dice.sample(row.replicas, dice.randrange(len(row.replicas)))}
-            meta.alter(partition, "".join(sorted(members)), number=number)
+            if dice.random() < 0.7:
+                meta.alter(partition, "".join(sorted(members)), number=number)
+            else:
+                meta.hand_over(partition, dice.choice(NAMES), number=number)
+    elif kind < 0.97:
+        meta.do(commands.RECOVER, table.version)
+    elif kind < 0.98:
+        meta.do(commands.UNSAFE_ELECT, dice.randrange(len(table.partitions)), node.name)
     else:
         meta.do(commands.FENCE, node.name, node.incarnation - 1)
 
@@ -41,6 +48,7 @@ def check_row(row: PartitionRow, table: Table) -> None:
     lives = {Incarnation(node.name, node.incarnation) for node in table.nodes}
     alive = {Incarnation(node.name, node.incarnation) for node in table.nodes if node.status == ALIVE}
     assert len(set(row.in_sync)) == len(row.in_sync)
+    assert row.reset_epoch <= row.epoch
     assert not set(row.in_sync) & set(row.eligible), "nobody is both in sync and merely eligible"
     assert {*row.in_sync, *row.eligible} <= lives, "whoever was restarted keeps no place"
     assert {member.name for member in (*row.in_sync, *row.eligible)} <= set(row.replicas)

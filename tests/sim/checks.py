@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gimmal.cluster.meta.commands import REGISTER, Outcome
 from gimmal.wire.peer_messages import Genesis, MetaReply, MetaRequest
+from tests.sim.lease_checks import LeaseChecks
 from tests.sim.raft_checks import RaftChecks
 from tests.sim.table_checks import TableChecks
 from tests.sim.violation import Violation
@@ -23,7 +24,8 @@ class Checks:
     def __init__(self, counts: Counter[str]) -> None:
         self.counts = counts
         self.raft = RaftChecks(counts)
-        self.tables = TableChecks(counts)
+        self.leases = LeaseChecks(counts)
+        self.tables = TableChecks(counts, self.leases.on_newest)
         self._registering: dict[int, None] = {}  # numbers of requests; they start at random and rise
         self._foundings: dict[bytes, None] = {}
         self._observers: dict[type[PeerMessage], Any] = {
@@ -55,6 +57,7 @@ class Checks:
         table = watch.table()
         if table is not host.table:
             self.tables.on_table(host, table)
+        self.leases.on_turn(host, self.tables.newest_of(identity.cluster))
         state = watch.raft()
         if state != host.raft:
             self.raft.on_state(host, state)

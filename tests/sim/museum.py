@@ -8,6 +8,7 @@ must pass with the check in place, or the theatre itself would be what is caught
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from math import inf
 from random import Random
 from typing import Any, Final
 
@@ -118,6 +119,14 @@ def _restless(original: Any) -> Any:
     return next_configuration
 
 
+def _not_after_the_election(original: Any) -> Any:
+    def start(steward: Steward, now: float) -> None:
+        original(steward, now)
+        steward._elected_at = -inf
+
+    return start
+
+
 # -- theatres -------------------------------------------------------------------------------------------------------
 
 
@@ -194,6 +203,16 @@ def _founding_in_pieces(plan: Plan) -> Plan:
     return replace(plan, calm_until=0.0, episode_lasts_s=4.0, episode_every_s=0.5)
 
 
+def _leases_end(plan: Plan) -> Plan:
+    """Leaders of partitions, and of the group, are cut off and hang for longer than a lease lasts."""
+    weights = {kinds.PARTITION: 2.0, kinds.PAUSE: 2.0, kinds.ONE_WAY: 2.0, kinds.CRASH: 1.0}
+    return replace(_storm(plan, 5, weights), episode_every_s=0.8, episode_lasts_s=2.5)
+
+
+_LEASES: Final = ("a lease is waited for",)
+_HASTY: Final = ((meta_share, "StewardParameters", lambda original: lambda: original(fence_after_s=0.4)),)
+"""A steward that condemns long before a lease is over: only the wait for it is then in the way."""
+
 _LOST: Final = ("leader completeness", "state machine safety", "commit is final", "log matching", "no error in a node")
 """How the loss of what was committed shows; the product asserts some of it itself."""
 
@@ -248,6 +267,15 @@ EXHIBITS: Final = (
         _founding_in_pieces,
         ("one cluster from one founding",),
         found_at=54,
+    ),
+    Exhibit("nobody waits for a lease", (Steward, "_may_be_fenced", _always(True)), _leases_end, _LEASES, stage=_HASTY),
+    Exhibit(
+        "no wait for leases that an earlier leader granted",
+        (Steward, "start", _not_after_the_election),
+        _leases_end,
+        _LEASES,
+        stage=_HASTY,
+        found_at=18,
     ),
 )
 

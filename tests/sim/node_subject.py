@@ -64,6 +64,9 @@ class NodeWatch:
     def learners(self) -> tuple[str, ...]:
         return self._control.meta.group.raft.configuration.learners
 
+    def has_lease(self, seconds: float) -> bool:
+        return self._control.lease_is_valid(seconds)
+
     def ask(self, command: tuple[Any, ...], now: Instant) -> None:
         _, _, _, number, changes = command
         self._control.alter_in_sync(number, changes, now.seconds)

@@ -21,6 +21,7 @@ class Puppet:
         self.compacted = (0, 0)
         self.log: list[Entry] = []
         self.who = Identity(CLUSTER, 0)
+        self.lease_until = 0.0
         self.shown: Table | None = None
         self.voting: tuple[str, ...] = ("n1/1", "n2/1", "n3/1")
         settings = Settings(name, f"{name}.sim:7701", (), 3, is_durable=False)
@@ -57,6 +58,9 @@ class Puppet:
 
     def learners(self) -> tuple[str, ...]:
         return ()
+
+    def has_lease(self, seconds: float) -> bool:
+        return seconds < self.lease_until
 
     def ask(self, command: tuple[Any, ...], now: Instant) -> None:
         raise AssertionError("a puppet asks for nothing")

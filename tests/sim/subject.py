@@ -90,6 +90,10 @@ class Watch(Protocol):
         """Who gets the log and does not vote yet, by that configuration."""
         ...
 
+    def has_lease(self, seconds: float) -> bool:
+        """Whether the process may answer for what it leads on its own word, when its clock shows so many seconds."""
+        ...
+
     def ask(self, command: tuple[Any, ...], now: Instant) -> None:
         """Let the process ask the meta group for a command, as its own replicas would."""
         ...

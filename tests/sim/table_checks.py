@@ -9,6 +9,7 @@
 """
 
 from bisect import bisect_left
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gimmal.cluster.table import ALIVE, NodeRow, PartitionRow, Table
@@ -38,8 +39,9 @@ class TableHistory:
 class TableChecks:
     """Checks of the tables of all clusters, by cluster id."""
 
-    def __init__(self, counts: "Counter[str]") -> None:
+    def __init__(self, counts: "Counter[str]", on_newest: Callable[[Table], None]) -> None:
         self._counts = counts
+        self._on_newest = on_newest
         self._histories: dict[bytes, TableHistory] = {}
         self.cluster_by_group: dict[str, bytes] = {}
         self._lived: dict[bytes, None] = {}  # clusters in which somebody is registered
@@ -54,6 +56,11 @@ class TableChecks:
         """The newest table anybody has of the cluster that a founding made."""
         cluster = self.cluster_by_group.get(group)
         return self.history(cluster).newest if cluster else None
+
+    def newest_of(self, cluster: bytes) -> Table | None:
+        """The newest table anybody has of a cluster."""
+        history = self._histories.get(cluster)
+        return history.newest if history is not None else None
 
     # -- identities -------------------------------------------------------------------------------------------
 
@@ -116,6 +123,7 @@ class TableChecks:
             check_order(earlier, table)
             if place == len(history.versions):
                 self._count_changes(earlier, table)
+                self._on_newest(table)
         if place < len(history.versions):
             check_order(table, history.table_by_version[history.versions[place]])
         history.versions.insert(place, table.version)
@@ -172,7 +180,7 @@ def _check_node(old: NodeRow, new: NodeRow, where: str) -> None:
 
 
 def _check_partition(number: int, old: PartitionRow, new: PartitionRow, where: str) -> None:
-    if new.epoch < old.epoch or new.version < old.version:
+    if new.epoch < old.epoch or new.version < old.version or new.reset_epoch < old.reset_epoch:
         raise Violation("epochs and versions rise", f"{where} partition {number}: {old} became {new}")
     if new.epoch == old.epoch and new.leader != old.leader:
         raise Violation("one leader per epoch", f"{where} partition {number}: {old} became {new}")

@@ -201,6 +201,9 @@ class ToyWatch:
     def learners(self) -> tuple[str, ...]:
         return ()
 
+    def has_lease(self, seconds: float) -> bool:
+        return False
+
     def ask(self, command: tuple[Any, ...], now: Instant) -> None:
         self._core.ask(command)
 

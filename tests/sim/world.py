@@ -54,6 +54,7 @@ class World:
         self.hosts: list[Host] = []
         self.network = Network(weather, Random(f"network {seed}"), self._post, self.counts)
         self.checks = Checks(self.counts)
+        self.checks.leases.around = lambda: (self.now, self.hosts)
         self.trace = trace
         self.sync_s = 0.0005
         self.may_die: Callable[[Host], bool] = lambda host: True

@@ -1,6 +1,9 @@
 """The stage of whole nodes: their cores, and a network in which a message takes 1 ms.
 
     start n1 [expect 3] [join n1 n2 ...] [as n2] [at n3]     start a process; `as` gives it a name, `at` an address
+    copies 3               of every partition, in clusters that are founded from now on
+    serve                  leaders take copies into the isr at once, and hand over what they are advised to
+    leaders                show how many partitions each node leads
     run 2                  time passes; what the nodes log is shown with the second at which they did
     watch Ping Ack ...     show these messages while they arrive (nothing: no more)
     kill n1                end a process: its address refuses connections
@@ -20,7 +23,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gimmal.cluster.table import Addresses
+from gimmal.cluster.table import ALIVE, Addresses
 from gimmal.node.core import NodeCore
 from gimmal.node.settings import NodeSettings
 from gimmal.types import Instant
@@ -41,6 +44,7 @@ class Process:
         self.peer = peer
         self.is_paused = False
         self.waiting: list[PeerMessage] = []
+        self.asked: list[Any] = []
 
 
 class Stage:
@@ -56,6 +60,9 @@ class Stage:
         self.watched: tuple[str, ...] = ()
         self.events: list[tuple[float, int, Process, Any]] = []
         self.count = 0
+        self.copies = 1
+        self.is_serving = False
+        self.numbers = 0
         self.clusters: list[str] = []
         self.commands: dict[str, Callable[..., Iterator[str]]] = {
             "start": self.start,
@@ -69,6 +76,9 @@ class Stage:
             "lose": self.lose,
             "mend": self.mend,
             "status": self.status,
+            "copies": self.set_copies,
+            "serve": self.serve,
+            "leaders": self.leaders,
         }
 
     def perform(self, command: str, arguments: list[str]) -> Iterator[str]:
@@ -96,6 +106,7 @@ class Stage:
             seeds=tuple(f"{seed}:7701" for seed in options.get("join", ())),
             expect=int(expect),
             partitions=8,
+            copies=self.copies,
         )
         core = NodeCore(settings, b"", random.Random(self.dice.random()), self.instant())
         process = self.processes[label] = Process(label, core, settings.peer)
@@ -165,6 +176,20 @@ class Stage:
         self.losses.clear()
         yield from ()
 
+    def set_copies(self, copies: str) -> Iterator[str]:
+        self.copies = int(copies)
+        yield from ()
+
+    def serve(self) -> Iterator[str]:
+        self.is_serving = True
+        yield from ()
+
+    def leaders(self) -> Iterator[str]:
+        tables = [process.core.control.table for process in self.processes.values()]
+        table = max((table for table in tables if table is not None), key=lambda table: table.version)
+        led = [sum(row.leader == node.name for row in table.partitions) for node in table.nodes]
+        yield " ".join(f"{node.name}:{count}" for node, count in zip(table.nodes, led, strict=True))
+
     def status(self) -> Iterator[str]:
         for label, process in self.processes.items():
             control = process.core.control
@@ -193,6 +218,8 @@ class Stage:
 
     def turn(self, process: Process) -> Iterator[str]:
         core = process.core
+        if self.is_serving:
+            self.lead(process)
         core.tick(self.instant())
         while core.unsaved() is not None:
             core.on_saved(self.instant())
@@ -201,6 +228,26 @@ class Stage:
         for level, text in core.complaints():
             yield self.line(process.label, text if level == "info" else f"{level.upper()}: {text}")
         self.push(max(core.next_deadline(), self.now), process, None)
+
+    def lead(self, process: Process) -> None:
+        """Do what a leader of partitions does with its rows, as if all its copies always had everything."""
+        control = process.core.control
+        table, me = control.table, control.enrolment.me.name
+        alive = {row.name: row.incarnation for row in table.nodes if row.status == ALIVE} if table else {}
+        changes = []
+        for number, row in enumerate(table.partitions if table else ()):
+            in_sync = tuple((name, alive[name]) for name in row.replicas if name in alive)
+            wanted = (number, row.epoch, row.version, in_sync)
+            if row.leader == me and in_sync != row.in_sync and wanted not in process.asked:
+                process.asked.append(wanted)
+                changes.append(wanted)
+        if changes:
+            self.numbers += 1
+            control.alter_in_sync(self.numbers, tuple(changes), self.now)
+        reliefs = control.take_reliefs()
+        if reliefs:
+            self.numbers += 1
+            control.hand_over(self.numbers, tuple(reliefs), self.now)
 
     def post(self, sender: Process, address: str, message: PeerMessage) -> None:
         if address in self.refusing:

@@ -61,6 +61,15 @@ class Meta:
             changes.get("rows", (change,)),
         )
 
+    def hand_over(self, partition: int, target: str, number: int = 1, **changes: Any) -> Result:
+        """Ask, as the partition's leader, for another leader."""
+        row = self.row(partition)
+        assert row.leader is not None
+        leader = changes.get("leader", row.leader)
+        change = (partition, row.epoch, row.version, target)
+        incarnation = changes.get("incarnation", self.incarnation(leader))
+        return self.do(commands.HANDOVER, leader, incarnation, number, changes.get("rows", (change,)))
+
     @property
     def table(self) -> Table:
         table = self.state.table
@@ -94,7 +103,8 @@ def check_rises(before: Table | None, after: Table | None) -> None:
         assert new.epoch >= old.epoch
         if new.leader != old.leader:
             assert new.epoch > old.epoch
-        same = old._replace(version=0, changed_at=0) == new._replace(version=0, changed_at=0)
+        assert new.reset_epoch >= old.reset_epoch
+        same = old._replace(changed_at=0) == new._replace(changed_at=0)
         assert new.version == old.version + (not same)
         assert new.changed_at == (old.changed_at if same else after.version)
     for node in before.nodes:

@@ -17,6 +17,8 @@ from gimmal.wire.messages import (
     FetchStatus,
     FetchTable,
     Message,
+    Operate,
+    Operated,
     Problem,
     Reply,
     Request,
@@ -60,9 +62,9 @@ GOLDEN: dict[str, tuple[Message, str]] = {
     ),
     "fetch table": (FetchTable(b"", 0, 0, 0), "020394c400000000"),
     "table": (
-        TableRows(CLUSTER, 2, 0, 9, (CLUSTER, 9, 4, ("n1/a",), (), ((3, None, 1, 1, (), (), (), (), (), 7),))),
+        TableRows(CLUSTER, 2, 0, 9, (CLUSTER, 9, 4, ("n1/a",), (), ((3, None, 1, 1, (), (), (), (), (), 7, 0),))),
         "020495c410000102030405060708090a0b0c0d0e0f02000996c410000102030405060708090a0b0c0d0e0f09"
-        "0491a46e312f6190919a03c00101909090909007",
+        "0491a46e312f6190919b03c0010190909090900700",
     ),
     "no newer table": (
         TableRows(CLUSTER, 2, 0, 1, None),
@@ -77,6 +79,11 @@ GOLDEN: dict[str, tuple[Message, str]] = {
         Problem(b"", 2, 0, 1, 1, "a frame of 0 bytes"),
         "020796c40002000101b261206672616d65206f662030206279746573",
     ),
+    "operate": (Operate(b"", 0, 0, 0, (8, 3, "n2")), "020895c400000000930803a26e32"),
+    "operated": (
+        Operated(CLUSTER, 2, 0, 9, 1, 4, "n2 is not there"),
+        "020997c410000102030405060708090a0b0c0d0e0f0200090104af6e32206973206e6f74207468657265",
+    ),
 }
 
 
@@ -89,13 +96,13 @@ def test_golden_bytes(name: str) -> None:
 
 def test_every_kind_has_golden_bytes() -> None:
     """Those between nodes have theirs in `test_peer_codec.py`."""
-    assert sorted(encode(message)[1] for message, _ in GOLDEN.values()) == [1, 2, 3, 4, 4, 5, 6, 7]
+    assert sorted(encode(message)[1] for message, _ in GOLDEN.values()) == [1, 2, 3, 4, 4, 5, 6, 7, 8, 9]
     assert {encode(message)[1] for message, _ in GOLDEN.values()} == KINDS.keys() - FROM_NODES
 
 
 def test_clients_and_nodes_take_what_is_for_them() -> None:
-    assert sorted(FROM_CLIENTS) == [1, 3, 5]
-    assert sorted(TO_CLIENTS) == [2, 4, 6, 7]
+    assert sorted(FROM_CLIENTS) == [1, 3, 5, 8]
+    assert sorted(TO_CLIENTS) == [2, 4, 6, 7, 9]
     for message, _ in GOLDEN.values():
         frame = encode(message)
         for expected in (FROM_CLIENTS, TO_CLIENTS, FROM_NODES):

@@ -4,6 +4,7 @@ import random
 
 import pytest
 
+from gimmal.cluster.lease import DRIFT_MAX, LEASE_S
 from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.commands import Outcome, Result
 from gimmal.cluster.meta.contact import HEARTBEAT_EVERY_S, Answered, Contact
@@ -162,3 +163,32 @@ def test_a_leader_that_says_it_is_none_is_left(asking: Asking) -> None:
     assert [address for address, _ in asking.wait(0.1)] == ["b:1"]
     asking.beat_reply("b:1", "")
     assert {address for address, _ in asking.wait(20)} == {*ADDRESSES}
+
+
+def grant(asking: Asking, question: PeerMessage, version: int = 3) -> None:
+    assert isinstance(question, Heartbeat)
+    reply = HeartbeatReply(*BLANK, question.number, "b:1", True)
+    reply.table_version = version
+    asking.contact.receive(reply, "b:1", asking.now)
+
+
+def test_a_lease_counts_from_when_its_heartbeat_was_sent(asking: Asking) -> None:
+    asking.contact.on_leader("b:1", asking.now)
+    asking.contact.start_beating(asking.now)
+    sent_at = asking.now
+    ((_, beat),) = asking.wait(0.2)
+    grant(asking, beat, version=3)
+    assert asking.contact.lease.valid_until(3) == pytest.approx(sent_at + LEASE_S * (1 - DRIFT_MAX))
+    assert not asking.contact.lease.is_valid(asking.now, 2)
+
+
+def test_whoever_is_registered_anew_has_no_lease_yet(asking: Asking) -> None:
+    asking.contact.on_leader("b:1", asking.now)
+    asking.contact.start_beating(asking.now)
+    ((_, beat),) = asking.wait(0.01)
+    grant(asking, beat)
+    assert asking.contact.lease.is_valid(asking.now, 3)
+    asking.contact.start_beating(asking.now)
+    assert not asking.contact.lease.is_valid(asking.now, 3)
+    grant(asking, beat)
+    assert not asking.contact.lease.is_valid(asking.now, 3), "what was sent before was another life's"

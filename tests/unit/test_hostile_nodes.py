@@ -182,6 +182,9 @@ class Enemy:
         payload = self.dice.choice((self.tree(), self.configuration(), ()))
         return (self.number(limits.TERM_MAX), self.dice.randint(0, 3), payload)
 
+    def handover(self) -> tuple[Any, ...]:
+        return (self.number(), self.number(), self.number(), self.dice.choice(("a", "b", "z", "\u0000")))
+
     def configuration(self) -> tuple[Any, ...]:
         voters = tuple(self.name() for _ in range(self.dice.randint(0, 3)))
         return (voters, tuple(self.name() for _ in range(self.dice.randint(0, 1))))
@@ -235,6 +238,7 @@ class Enemy:
             checks.is_tree_or_none: lambda: self.dice.choice((None, self.tree(), self.tree())),
             checks.are_rumors: lambda: self.some(self.rumor),
             checks.are_entries: lambda: self.some(self.entry),
+            checks.are_handovers: lambda: self.some(self.handover),
             checks.is_configuration: self.configuration,
             checks.are_addresses: lambda: self.some(lambda: self.dice.choice(self.texts)),
         }

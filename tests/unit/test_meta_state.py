@@ -222,7 +222,7 @@ def test_request_numbers_rise() -> None:
     meta = Meta()
     assert meta.alter(0, "ab", number=5).value == 1
     version = meta.table.version
-    assert meta.alter(0, "abc", number=5) == (Outcome.DONE, 0, ""), "the last one again: its answer was lost"
+    assert meta.alter(0, "abc", number=5) == (Outcome.DONE, 1, ""), "the last one again: its answer was lost"
     assert meta.alter(0, "abc", number=4).outcome == Outcome.REFUSED
     assert meta.table.version == version
     assert meta.alter(0, "abc", number=6).value == 1
@@ -328,9 +328,10 @@ def test_a_snapshot_is_the_whole_state() -> None:
         (2, 5),
         (3, ("a/1", 5)),
         (3, None),
-        (4, (("a", 1),)),
-        (4, (("a", "1", 1),)),
-        (4, ((5, 1, 1),)),
+        (4, (("a", 1, 1),)),
+        (4, (("a", "1", 1, 1),)),
+        (4, ((5, 1, 1, 1),)),
+        (4, ((),)),
     ],
 )
 def test_a_damaged_snapshot_is_none(place: int, value: Any) -> None:

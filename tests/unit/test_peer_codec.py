@@ -38,6 +38,7 @@ from gimmal.wire.peer_messages import (
     Ping,
     PingRequest,
     Release,
+    Relieve,
     Rows,
     Rumor,
     View,
@@ -118,6 +119,10 @@ GOLDEN: dict[str, tuple[PeerMessage, str]] = {
     "heartbeat reply": (
         HeartbeatReply(*HEADER, 13, "h:7701", True),
         "024398c410000102030405060708090a0b0c0d0e0fcd012c0007a26e310da6683a37373031c3",
+    ),
+    "relieve": (
+        Relieve(*HEADER, ((3, 4, 9, "n2"), (5, 1, 2, "n3"))),
+        "024496c410000102030405060708090a0b0c0d0e0fcd012c0007a26e319294030409a26e3294050102a26e33",
     ),
     "hello": (
         Hello(*BLANK[:4], "n1", ("n1", UUID, "n1/a", "", 1, "h:7701", ()), 3, True, "who is that?"),

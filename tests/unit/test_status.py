@@ -97,6 +97,16 @@ def test_each_node_is_a_line_with_its_state_and_role(nodes: Nodes, capsys: pytes
     assert last == f"cluster {CLUSTER.id}, table version 7, 4 partitions"
 
 
+def test_what_nobody_leads_and_what_is_lost_is_said(nodes: Nodes, capsys: pytest.CaptureFixture[str]) -> None:
+    partitions = (*PARTITIONS[:2], PartitionInfo(None, ("n2",), ()), PartitionInfo(None, ("n3",), (), is_lost=True))
+    nodes.clusters["n1:1"] = replace(CLUSTER, partitions=partitions)
+    main(["status"])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith("4 partitions, 2 of them without a leader, 1 of those lost: see gimmal recover --help")
+    report = shown(capsys)
+    assert (report["partitions"], report["partitions_without_leader"], report["partitions_lost"]) == (4, [2, 3], [3])
+
+
 def test_the_same_as_json(nodes: Nodes, capsys: pytest.CaptureFixture[str]) -> None:
     report = shown(capsys)
     assert (report["cluster"], report["table_version"], report["voters"]) == (CLUSTER.id, 7, ["n1", "n2"])

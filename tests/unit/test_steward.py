@@ -161,6 +161,27 @@ def test_whom_gossip_takes_for_dead_is_not_taken_back_though_it_is_heard() -> No
     assert watch.wait(5, hearing="bc", gossip=Gossip(b="")) == [], "nobody reaches it, though it reaches us"
 
 
+# -- leaders -----------------------------------------------------------------------------
+
+
+def test_leaders_are_spread_when_the_table_has_stood_for_a_while() -> None:
+    meta = Meta("abc", ("abc",) * 4)
+    steward = Steward(PARAMETERS)
+    steward.start(0.0)
+    pause = PARAMETERS.settles_after_s
+    assert steward.advice(meta.table, 10.0) == ()
+    assert steward.advice(meta.table, 10.0 + pause - 0.1) == ()
+    advice = steward.advice(meta.table, 10.0 + pause)
+    assert sorted(target for _, target in advice) == ["b", "c"]
+    assert steward.advice(meta.table, 10.1 + pause) == (), "leaders are given time"
+    assert steward.advice(meta.table, 10.0 + 2 * pause) == advice, "and told again"
+    for partition, target in advice:
+        meta.hand_over(partition, target, number=meta.index)
+        assert steward.advice(meta.table, 10.1 + 2 * pause) == (), "nothing while things change"
+    assert steward.advice(meta.table, 20.0 + 2 * pause) == ()
+    assert [row.leader for row in meta.table.partitions].count("a") == 2
+
+
 # -- voters ------------------------------------------------------------------------------
 
 

@@ -40,7 +40,10 @@ RICH = Table(
         ),
     ),
     partitions=(
-        PartitionRow("n1", 3, 8, ("n1", "nøde"), (Incarnation("n1", 4),), (Incarnation("nøde", 5),), ("nøde",), (), 9),
+        PartitionRow(
+            *("n1", 3, 8, ("n1", "nøde"), (Incarnation("n1", 4),), (Incarnation("nøde", 5),), ("nøde",), (), 9),
+            reset_epoch=2,
+        ),
         PartitionRow(None, 1, 2, ("n1",), (), (Incarnation("n1", 3),), (), ("n1",), 4),
     ),
 )
@@ -265,6 +268,16 @@ def test_only_a_holder_can_take_a_difference() -> None:
         Table.from_wire(SECOND.to_wire(1))
 
 
+def test_when_a_partition_started_again_travels_and_never_goes_back() -> None:
+    row = FOURTH.partitions[0]
+    again = row._replace(version=row.version + 1, changed_at=5, reset_epoch=row.epoch)
+    fifth = replace(FOURTH, version=5, partitions=(again, *FOURTH.partitions[1:]))
+    assert FOURTH.updated(fifth.to_wire(4)).partitions[0].reset_epoch == row.epoch
+    back = again._replace(version=again.version + 1, changed_at=6, reset_epoch=0)
+    with pytest.raises(RemoteProtocolError, match="partition 0 contradicts version 5"):
+        fifth.updated(replace(fifth, version=6, partitions=(back, *fifth.partitions[1:])).to_wire(5))
+
+
 def test_a_new_node_and_a_new_life_of_a_node_travel() -> None:
     (row,) = static_table(CLUSTER, static_nodes("n0"), 1).nodes
     version = FOURTH.version + 1
@@ -310,6 +323,9 @@ N3 = FOURTH.nodes[2]
         (newer(PARTITIONS, (row_of(0, version=2),)), "partition 0 contradicts version 2"),
         (newer(PARTITIONS, (row_of(0, epoch=1),)), "partition 0 contradicts version 2"),
         (newer(PARTITIONS, (row_of(7, changed_at=2),)), "partition 7 contradicts version 2"),
+        (newer(PARTITIONS, (row_of(0, reset_epoch=99),)), "started again in an epoch that is still to come"),
+        (newer(PARTITIONS, (row_of(0, reset_epoch=-1),)), "still to come"),
+        (newer(PARTITIONS, (row_of(0, reset_epoch=True),)), "still to come"),
         (static_table(CLUSTER, static_nodes("n1", "n2", "n3"), 16).to_wire(), None),
         (replace(static_table(CLUSTER, static_nodes("n1", "n2", "n3"), 16), version=4).to_wire(), "16 partitions"),
         (replace(static_table(CLUSTER, static_nodes("n1", "n2"), 8), version=4).to_wire(), "'n3' has left|contradicts"),

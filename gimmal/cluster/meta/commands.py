@@ -7,10 +7,18 @@ A command is a tuple `(code, *arguments)`, as it travels and as the log keeps it
     FENCE      name, incarnation
     UNFENCE    name, incarnation
     ALTER_ISR  name, incarnation, request number, changes                    -> how many changes were made
+    HANDOVER   name, incarnation, request number, changes                    -> how many were handed over
+    RECOVER    version of the table                                          -> how many partitions start again
+    UNSAFE_ELECT  partition, name                                            -> the epoch in which it leads
 
 `holders` has for each partition the indexes, into the registrations, of the nodes that hold it, its leader first: the
 plan is part of the entry, so that it does not depend on who reads it with which version of the planner. A change is
-(partition, epoch, version, in_sync), under the epoch and version that the leader saw.
+(partition, epoch, version, in_sync), or (partition, epoch, version, name of the new leader), under the epoch and
+version that the leader saw. Both kinds of requests of one leader share one row of numbers.
+
+RECOVER and UNSAFE_ELECT are for operators: they give up what is lost, or may be. RECOVER starts again what the table of
+the version that the operator saw calls lost, and that a node which is there holds; whatever is lost later, or has no
+holder now, is asked for again when it has one. Nobody accepts a loss in advance.
 """
 
 from collections.abc import Callable
@@ -20,6 +28,7 @@ from typing import Any, Final, NamedTuple
 from gimmal.cluster.table import Addresses, NodeRow
 from gimmal.hashing import SLOTS, WEIGHT_MAX, check_partitions
 from gimmal.wire import checks, limits
+from gimmal.wire.checks import are_handovers
 from gimmal.wire.codec import pack_tree
 
 FOUND: Final = 1
@@ -27,6 +36,9 @@ REGISTER: Final = 2
 FENCE: Final = 3
 UNFENCE: Final = 4
 ALTER_ISR: Final = 5
+HANDOVER: Final = 6
+RECOVER: Final = 7
+UNSAFE_ELECT: Final = 8
 
 NAMES: Final = {
     FOUND: "found",
@@ -34,6 +46,9 @@ NAMES: Final = {
     FENCE: "fence",
     UNFENCE: "unfence",
     ALTER_ISR: "alter in-sync set",
+    HANDOVER: "hand over",
+    RECOVER: "accept loss",
+    UNSAFE_ELECT: "elect in spite of loss",
 }
 
 START_EMPTY: Final = "empty"
@@ -169,14 +184,41 @@ def _is_alter_isr(command: tuple[Any, ...]) -> bool:
     return members <= limits.CHANGED_MEMBERS_MAX and len(pack_tree(changes)) <= limits.CHANGES_BYTES_MAX
 
 
+def _is_handover(command: tuple[Any, ...]) -> bool:
+    _, name, incarnation, number, changes = command
+    return (
+        _is_short(name)
+        and checks.is_index(incarnation)
+        and checks.is_natural(number)
+        and are_handovers(changes)
+        and len(pack_tree(changes)) <= limits.CHANGES_BYTES_MAX
+    )
+
+
+def _is_recover(command: tuple[Any, ...]) -> bool:
+    _, version = command
+    return checks.is_index(version)
+
+
+def _is_unsafe_elect(command: tuple[Any, ...]) -> bool:
+    _, partition, name = command
+    return type(partition) is int and 0 <= partition < SLOTS and _is_short(name)
+
+
 _CHECKS: Final[dict[int, Callable[[tuple[Any, ...]], bool]]] = {
     REGISTER: _is_register,
     FENCE: _names_a_life,
     UNFENCE: _names_a_life,
     ALTER_ISR: _is_alter_isr,
+    HANDOVER: _is_handover,
+    RECOVER: _is_recover,
+    UNSAFE_ELECT: _is_unsafe_elect,
 }
 
-FROM_NODES: Final = frozenset([REGISTER, ALTER_ISR])
+FROM_OPERATORS: Final = frozenset([RECOVER, UNSAFE_ELECT])
+"""What operators may ask for, of any node, which asks the leader."""
+
+FROM_NODES: Final = frozenset([REGISTER, ALTER_ISR, HANDOVER]) | FROM_OPERATORS
 """What nodes may ask for; the others are the leader's own."""
 
 

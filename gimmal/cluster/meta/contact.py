@@ -155,6 +155,12 @@ class Contact:
             request.send_at = now + self._dice.uniform(_REFUSED_PAUSE_S / 2, _REFUSED_PAUSE_S)
         return [answer]
 
+    def withdraw(self, command: tuple[Any, ...]) -> None:
+        """Ask for a command no more; it may be decided all the same."""
+        found = [number for number, request in self._request_by_number.items() if request.command == command]
+        for number in found:
+            del self._request_by_number[number]
+
     def forget_requests(self) -> None:
         """Ask for nothing any more."""
         self._request_by_number.clear()

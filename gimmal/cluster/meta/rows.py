@@ -11,7 +11,10 @@ Rules:
   members again, commits go on without the elr, which is emptied.
 - A leader comes from the isr, else from the elr, never from elsewhere; a copy that leads from the elr joins the isr.
 - Each change raises `version`; each change of the leader, also to nobody, raises `epoch`.
+- A leader may hand over to a member of the isr, and to nobody else: only those have everything.
 - When both sets are empty, everybody who could have everything has come back empty: the row is lost.
+- A row starts again when it is lost, or when somebody makes a copy outside isr and elr its leader, knowing that writes
+  may be lost. That is the epoch below which nothing counts (`reset_epoch`), and whoever had a place has none any more.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -67,7 +70,20 @@ def with_leader(row: PartitionRow, may_lead: Collection[str], choose: Choice) ->
 def started_empty(row: PartitionRow, leader: Incarnation) -> PartitionRow:
     """Return a lost row that starts again with nothing, led by one of its replicas."""
     assert row.is_lost, "only what is lost may start empty"
-    return row._replace(leader=leader.name, epoch=row.epoch + 1, in_sync=(leader,))
+    return led_by_force(row, leader)
+
+
+def led_by_force(row: PartitionRow, leader: Incarnation) -> PartitionRow:
+    """Return a row that nobody leads, led by a replica that may lack what was acknowledged."""
+    assert row.leader is None, "a leader that has everything is replaced by nobody who may not"
+    epoch = row.epoch + 1
+    return row._replace(leader=leader.name, epoch=epoch, in_sync=(leader,), eligible=(), reset_epoch=epoch)
+
+
+def handed_over(row: PartitionRow, target: str) -> PartitionRow:
+    """Return the row led by another member of its isr."""
+    assert target in [member.name for member in row.in_sync], "only who is in sync has everything"
+    return row._replace(leader=target, epoch=row.epoch + 1)
 
 
 def with_in_sync(row: PartitionRow, in_sync: Collection[Incarnation]) -> PartitionRow:

@@ -15,15 +15,20 @@ Rules:
   number that is higher than any before, and only for members that are registered, not fenced, and hold the partition.
   The last request again gets a DONE again.
 - New leaders are spread: the candidate that leads the fewest partitions is taken, the first by name if several do.
-- A partition of which nobody has anything left is lost. It stays so, or starts again empty at once, as the founding
-  said. Whoever then leads it starts from nothing: its epoch tells it so.
+- HANDOVER is obeyed under the same conditions, for each row whose new leader is alive and in its isr. A row that was
+  named rightly and is not handed over gets a new version all the same: its leader has stopped, and goes on only under
+  a row that is newer than the one it wanted to give away.
+- A request of a leader's asked for again is answered as before: its number is kept with what came of it.
+- A partition of which nobody has anything left is lost. It stays so until RECOVER, or starts again empty at once, as
+  the founding said. UNSAFE_ELECT gives any partition that nobody leads to a copy that may lack something. Under whom a
+  partition starts again is said by `reset_epoch`: it is the present epoch.
 
 Commands that do not fit the state change nothing and say so in their result; a malformed one cannot do harm.
 """
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from gimmal.cluster.meta import commands, rows
 from gimmal.cluster.meta.commands import Outcome, Registration, Result, addresses_of, read_registration
@@ -32,6 +37,9 @@ from gimmal.types import Incarnation
 from gimmal.wire import checks, limits
 
 _DONE: Final = Result(Outcome.DONE)
+
+_Change: TypeAlias = Callable[[int, int, Incarnation, Any], bool]
+"""Makes, at an index, the change of a partition that a leader wants; says whether it was made."""
 
 
 class MetaState:
@@ -46,7 +54,7 @@ class MetaState:
         self._voters: tuple[str, ...] = ()
         self._nodes: dict[str, NodeRow] = {}
         self._partitions: list[PartitionRow] = []
-        self._request_number_by_leader: dict[str, tuple[int, int]] = {}  # name -> (incarnation, highest number)
+        self._last_request_by_leader: dict[str, tuple[int, int, int]] = {}  # name -> (incarnation, number, result)
         self._led: Counter[str] = Counter()
         self._handlers: dict[int, Callable[[int, tuple[Any, ...]], Result]] = {
             commands.FOUND: self._found,
@@ -54,6 +62,9 @@ class MetaState:
             commands.FENCE: self._fence,
             commands.UNFENCE: self._unfence,
             commands.ALTER_ISR: self._alter_isr,
+            commands.HANDOVER: self._hand_over,
+            commands.RECOVER: self._recover,
+            commands.UNSAFE_ELECT: self._elect_by_force,
         }
 
     @property
@@ -98,7 +109,7 @@ class MetaState:
     def to_wire(self) -> tuple[Any, ...]:
         """Return the whole state as a tree."""
         table = self.table
-        numbers = tuple((name, *numbers) for name, numbers in self._request_number_by_leader.items())
+        numbers = tuple((name, *numbers) for name, numbers in self._last_request_by_leader.items())
         return (table.to_wire() if table else None, self._copies, self._on_total_loss, self._voters, numbers)
 
     @classmethod
@@ -120,10 +131,11 @@ class MetaState:
             raise ValueError("voters are not names")
         if not (type(numbers) is tuple and len(numbers) <= limits.NODES_MAX):
             raise ValueError("no such number of request numbers")
-        for name, incarnation, number in numbers:
-            if not (checks.is_name(name) and checks.are_numbers((incarnation, number))):
+        for name, *request in numbers:
+            incarnation, number, result = request
+            if not (checks.is_name(name) and checks.are_numbers((incarnation, number, result))):
                 raise ValueError("request numbers are not numbers of nodes")
-            state._request_number_by_leader[name] = (incarnation, number)
+            state._last_request_by_leader[name] = (incarnation, number, result)
         if table_tree is not None:
             table = state._table = Table.from_wire(table_tree)
             state._version, state._cluster = table.version, table.cluster
@@ -207,27 +219,84 @@ class MetaState:
         return _DONE
 
     def _alter_isr(self, index: int, command: tuple[Any, ...]) -> Result:
-        _, name, incarnation, number, changes = command
-        node = self._nodes.get(name)
-        if node is None or node.incarnation != incarnation or node.status == FENCED:
+        return self._answer_before(command) or self._change_rows(index, command, self._with_in_sync)
+
+    def _hand_over(self, index: int, command: tuple[Any, ...]) -> Result:
+        return self._answer_before(command) or self._change_rows(index, command, self._with_next_leader)
+
+    def _answer_before(self, command: tuple[Any, ...]) -> Result | None:
+        """Return the answer to a leader's request that changes nothing (any more); None if it is to be looked at."""
+        _, name, incarnation, number, _ = command
+        if not self._is_alive(Incarnation(name, incarnation)):
             return Result(Outcome.REFUSED, 0, f"{name} does not lead as incarnation {incarnation}")
-        last = self._request_number_by_leader.get(name, (0, 0))
-        if (incarnation, number) <= last:
-            is_repeated = (incarnation, number) == last
-            return _DONE if is_repeated else Result(Outcome.REFUSED, 0, f"request {number} of {name} comes too late")
-        self._request_number_by_leader[name] = (incarnation, number)
-        made = 0
-        for partition, epoch, version, members in changes:
-            in_sync = tuple(Incarnation(*member) for member in members)
-            if 0 <= partition < len(self._partitions):
-                row = self._partitions[partition]
-                is_current = (row.leader, row.epoch, row.version) == (name, epoch, version)
-                if is_current and self._may_be_in_sync(row, in_sync, Incarnation(name, incarnation)):
-                    self._write(index, partition, rows.with_in_sync(row, in_sync))
-                    made += 1
-        if made:
-            self._changed(index)
+        *last, result = self._last_request_by_leader.get(name, (0, 0, 0))
+        if [incarnation, number] == last:
+            return Result(Outcome.DONE, result)
+        if [incarnation, number] < last:
+            return Result(Outcome.REFUSED, 0, f"request {number} of {name} comes too late")
+        return None
+
+    def _change_rows(self, index: int, command: tuple[Any, ...], changed: _Change) -> Result:
+        """Make the changes that a leader asks for and that are named as the rows are; count those that were made."""
+        _, name, incarnation, number, changes = command
+        leader = Incarnation(name, incarnation)
+        version_before, made = self._version, 0
+        for partition, epoch, version, wanted in changes:
+            row = self._partitions[partition] if partition < len(self._partitions) else None
+            if row is not None and (row.leader, row.epoch, row.version) == (name, epoch, version):
+                made += changed(index, partition, leader, wanted)
+        self._last_request_by_leader[name] = (incarnation, number, made)
+        assert self._version in (version_before, index)
         return Result(Outcome.DONE, made)
+
+    def _with_in_sync(self, index: int, partition: int, leader: Incarnation, members: tuple[Any, ...]) -> bool:
+        row, in_sync = self._partitions[partition], tuple(Incarnation(*member) for member in members)
+        if not self._may_be_in_sync(row, in_sync, leader):
+            return False
+        self._write(index, partition, rows.with_in_sync(row, in_sync))
+        self._changed(index)
+        return True
+
+    def _with_next_leader(self, index: int, partition: int, leader: Incarnation, target: str) -> bool:
+        row = self._partitions[partition]
+        may_lead = [member.name for member in row.in_sync if member != leader and self._is_alive(member)]
+        is_made = target in may_lead
+        self._write(index, partition, rows.handed_over(row, target) if is_made else row, is_touched=True)
+        self._changed(index)
+        return is_made
+
+    def _recover(self, index: int, command: tuple[Any, ...]) -> Result:
+        _, version = command
+        may_lead = self._may_lead()
+        started = waiting = 0
+        for partition, row in enumerate(self._partitions):
+            if row.is_lost and row.changed_at <= version:
+                names = [name for name in row.replicas if name in may_lead]
+                if names:
+                    self._start_empty(index, partition, self._least_busy(names))
+                    started += 1
+                else:
+                    waiting += 1
+        if started:
+            self._changed(index)
+        still = f"; {waiting} more have no node that is there and holds them, and stay lost" if waiting else ""
+        return Result(Outcome.DONE, started, f"{started} lost partitions start again, empty{still}")
+
+    def _elect_by_force(self, index: int, command: tuple[Any, ...]) -> Result:
+        _, partition, name = command
+        row = self._partitions[partition] if partition < len(self._partitions) else None
+        if row is None:
+            return Result(Outcome.REFUSED, 0, f"there is no partition {partition}")
+        if row.leader is not None:
+            outcome = Outcome.DONE if row.leader == name else Outcome.REFUSED
+            return Result(outcome, row.epoch, f"partition {partition} is led by {row.leader}")
+        if name not in self._may_lead() or name not in row.replicas:
+            holders = ", ".join(row.replicas)
+            return Result(Outcome.REFUSED, 0, f"{name} is not there or holds no copy; partition {partition}: {holders}")
+        leader = Incarnation(name, self._nodes[name].incarnation)
+        self._write(index, partition, rows.led_by_force(row, leader))
+        self._changed(index)
+        return Result(Outcome.DONE, row.epoch + 1, f"{name} leads partition {partition} with what it has")
 
     def _may_be_in_sync(self, row: PartitionRow, in_sync: tuple[Incarnation, ...], leader: Incarnation) -> bool:
         """Say whether an isr is one: with its leader, nobody twice, and whoever is new to it alive and a holder."""
@@ -261,10 +330,13 @@ class MetaState:
         for partition, row in enumerate(self._partitions):
             if row.leader is None and name in row.replicas:
                 if row.is_lost and self._on_total_loss == commands.START_EMPTY:
-                    member = Incarnation(name, self._nodes[name].incarnation)
-                    self._write(index, partition, rows.started_empty(row, member))
+                    self._start_empty(index, partition, name)
                 else:
                     self._write(index, partition, rows.with_leader(row, may_lead, self._least_busy))
+
+    def _start_empty(self, index: int, partition: int, name: str) -> None:
+        leader = Incarnation(name, self._nodes[name].incarnation)
+        self._write(index, partition, rows.started_empty(self._partitions[partition], leader))
 
     def _may_lead(self) -> frozenset[str]:
         return frozenset(name for name, row in self._nodes.items() if row.status == ALIVE)
@@ -272,9 +344,9 @@ class MetaState:
     def _least_busy(self, names: Sequence[str]) -> str:
         return min(names, key=lambda name: (self._led[name], name))
 
-    def _write(self, index: int, partition: int, row: PartitionRow) -> None:
+    def _write(self, index: int, partition: int, row: PartitionRow, *, is_touched: bool = False) -> None:
         before = self._partitions[partition]
-        if row == before:
+        if row == before and not is_touched:
             return
         if before.leader is not None:
             self._led[before.leader] -= 1

@@ -26,11 +26,14 @@ Voters are kept at 1 below three nodes, 3 from three, 5 from ten, out of the liv
 An exchange is two steps, and which comes first matters: a lost voter that is silent leaves first, so that the group
 does not need the newcomer before it has proved itself; one that still answers leaves last, to be there meanwhile.
 
+Leaderships are spread: when nothing has changed for `settles_after_s`, those that lead more than others are advised
+what to hand over to whom (`balance`). It is advice: a leader hands over by itself.
+
 One step at a time, each only after the one before has committed, and only to voters of whom most answer the leader: a
 process may be voting still although its name belongs to another by now. A voter whose node has come back as another
 voter (it lost its disk) is gone for good; one whose node is fenced may return, and is given `replace_after_s`.
 
-What it does not do: it moves no partition, and it does not look at the load of anything.
+What it does not do: it moves no copy of a partition, and it does not look at the load of anything.
 """
 
 from collections import Counter
@@ -40,6 +43,7 @@ from typing import Final, NamedTuple, Protocol
 
 from gimmal.cluster.lease import LEASE_S, MARGIN_S
 from gimmal.cluster.meta import commands
+from gimmal.cluster.meta.balance import Move, balance
 from gimmal.cluster.raft import Configuration, Raft
 from gimmal.cluster.table import ALIVE, FENCED, NodeRow, Table
 from gimmal.types import Incarnation
@@ -62,7 +66,8 @@ class StewardParameters:
     node must be heard. `replace_after_s`: how long a fenced voter keeps its vote while another node could have it.
     `answers_within_s`: how recently a voter must have answered to be counted on; Raft's heartbeats go twice into it.
     `learns_within_s`: how long a learner may take to catch up before another is tried. `forget_after_s`: how long a
-    fenced node counts for the size of the cluster.
+    fenced node counts for the size of the cluster. `settles_after_s`: how long a table must have stood before leaders
+    are spread, and how long they are given to hand over before they are told again.
     """
 
     fence_after_s: float = 2.0
@@ -72,6 +77,7 @@ class StewardParameters:
     answers_within_s: float = 0.4
     learns_within_s: float = 5.0
     forget_after_s: float = 300.0
+    settles_after_s: float = 2.0
 
 
 class Suspicions(Protocol):
@@ -124,6 +130,9 @@ class Steward:
         self._heard_by_name: dict[str, _Heard] = {}
         self._fenced_since: dict[str, float] = {}
         self._learns_since: dict[str, float] = {}
+        self._advice: tuple[int, tuple[Move, ...]] = (0, ())  # the version of a table, and what it would need
+        self._settled_version = 0
+        self._advise_at = _NEVER
         self._under_way: dict[tuple[object, ...], None] = {}  # verdicts that are proposed and not yet decided
         self._elected_at = _NEVER
         self._started_at = _NEVER
@@ -136,6 +145,7 @@ class Steward:
         self._fenced_since.clear()
         self._learns_since.clear()
         self._under_way.clear()
+        self._settled_version = 0
         self._elected_at = self._started_at = self._looked_at = self._look_at = now
 
     def stop(self) -> None:
@@ -236,6 +246,19 @@ class Steward:
         is_steady = heard.last_at - heard.since >= self._parameters.steady_for_s
         is_recent = now - heard.last_at < self._parameters.doubt_after_s
         return is_steady and is_recent and not heard.is_gone and suspicions.is_well(row.name)
+
+    # -- leaders --------------------------------------------------------------------------------------------------
+
+    def advice(self, table: Table, now: float) -> tuple[Move, ...]:
+        """Return which leaderships should change hands, if it is time to say so."""
+        if table.version != self._settled_version:
+            self._settled_version, self._advise_at = table.version, now + self._parameters.settles_after_s
+        if now < self._advise_at:
+            return ()
+        self._advise_at = now + self._parameters.settles_after_s
+        if self._advice[0] != table.version:
+            self._advice = (table.version, balance(table))
+        return self._advice[1]
 
     # -- voters ---------------------------------------------------------------------------------------------------
 
