@@ -291,12 +291,12 @@ class Holdings:
     # -- snapshots --------------------------------------------------------------------------------------------------
 
     def _start_transfers(self, now: float) -> None:
-        """Begin to send the snapshots that followers need, if there is room and this leader knows what is committed."""
+        """Begin to send the snapshots that followers need, if there is room."""
         for progress, replica in list(self._needy.items()):
             leading = replica.leading
             if leading is None or progress not in leading.followers:
                 del self._needy[progress]
-            elif len(self._outgoing) < TRANSFERS_MAX and replica.is_ready:
+            elif len(self._outgoing) < TRANSFERS_MAX and _may_be_copied(replica):
                 del self._needy[progress]
                 epoch = replica.log.epoch_at(replica.commit)
                 assert epoch is not None, "what was applied last is never forgotten"
@@ -422,6 +422,15 @@ class Holdings:
             self._send_chunks(now.seconds)
         outbox, self._outbox = self._outbox, []
         return outbox
+
+
+def _may_be_copied(replica: Replica) -> bool:
+    """Say whether a leader may send its state: when it knows what is committed, or cannot learn it without doing so.
+
+    With too few copies in sync its no-op does not commit before others have joined, and these may need what it has
+    forgotten. What it has applied is committed, only perhaps not all; and whoever acknowledged more needs no snapshot.
+    """
+    return replica.is_ready or (replica.leading is not None and not replica.leading.can_commit)
 
 
 def _bytes_between(replica: Replica, before: int) -> int:
