@@ -321,8 +321,10 @@ class Holdings:
         if replica.commit > message.base and not is_here:
             return
         incoming = self._incoming.get(message.partition)
-        if not is_here and (incoming is None or not incoming.is_of(message)):
+        if not is_here and (incoming is None or incoming.is_before(message)):
             incoming = self._incoming[message.partition] = Incoming(message)
+        if not is_here and incoming is not None and not incoming.is_of(message):
+            return
         if not is_here and incoming is not None and incoming.take(message):
             del self._incoming[message.partition]
             is_here = True
