@@ -16,6 +16,7 @@ and the control plane drops the others; from which leader, this room checks.
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Any, Final, NamedTuple
 
 from gimmal.errors import RemoteProtocolError
@@ -65,6 +66,7 @@ class Holdings:
         self._log_bytes = 0
         self._applied: deque[tuple[Replica, int, int]] = deque()  # (copy, up to where, bytes of it), oldest first
         self._streams: dict[Incarnation, Stream] = {}
+        self._numbers = count(1)
         self._needy: dict[Progress, Replica] = {}  # followers that wait for a snapshot to begin
         self._outgoing: dict[Progress, tuple[Replica, Outgoing]] = {}
         self._incoming: dict[int, Incoming] = {}
@@ -140,7 +142,7 @@ class Holdings:
     def _stream_to(self, member: Incarnation) -> Stream:
         stream = self._streams.get(member)
         if stream is None:
-            stream = self._streams[member] = Stream(member)
+            stream = self._streams[member] = Stream(member, self._numbers)
         return stream
 
     # -- leading ----------------------------------------------------------------------------------------------------
@@ -329,8 +331,8 @@ class Holdings:
             del self._incoming[message.partition]
             is_here = True
             self._install(replica, incoming, message)
-        count = incoming.count if incoming is not None else 0
-        ack = SnapshotAck(*BLANK, message.partition, message.epoch, message.base, count, is_here)
+        received = incoming.count if incoming is not None else 0
+        ack = SnapshotAck(*BLANK, message.partition, message.epoch, message.base, received, is_here)
         ack.destination = sender.number
         self._outbox.append((sender, ack))
 
