@@ -17,6 +17,7 @@ and the control plane drops the others; from which leader, this room checks.
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import count
 from typing import Any, Final, NamedTuple
 
 from gimmal.errors import RemoteProtocolError
@@ -74,6 +75,7 @@ class Holdings:
         self._log_bytes = 0
         self._applied: deque[tuple[Replica, int, int]] = deque()  # (copy, up to where, bytes of it), oldest first
         self._streams: dict[Incarnation, Stream] = {}
+        self._numbers = count(1)
         self._needy: dict[Progress, Replica] = {}  # followers that wait for a snapshot to begin
         self._outgoing: dict[Progress, tuple[Replica, Outgoing]] = {}
         self._incoming: dict[int, Incoming] = {}
@@ -154,7 +156,7 @@ class Holdings:
     def _stream_to(self, member: Incarnation) -> Stream:
         stream = self._streams.get(member)
         if stream is None:
-            stream = self._streams[member] = Stream(member)
+            stream = self._streams[member] = Stream(member, self._numbers)
         return stream
 
     # -- leading ----------------------------------------------------------------------------------------------------
@@ -315,12 +317,12 @@ class Holdings:
     # -- snapshots --------------------------------------------------------------------------------------------------
 
     def _start_transfers(self, now: float) -> None:
-        """Begin to send the snapshots that followers need, if there is room and this leader knows what is committed."""
+        """Begin to send the snapshots that followers need, if there is room."""
         for progress, replica in list(self._needy.items()):
             leading = replica.leading
             if leading is None or progress not in leading.followers:
                 del self._needy[progress]
-            elif len(self._outgoing) < TRANSFERS_MAX and replica.is_ready:
+            elif len(self._outgoing) < TRANSFERS_MAX and _may_be_copied(replica):
                 del self._needy[progress]
                 epoch = replica.log.epoch_at(replica.commit)
                 assert epoch is not None, "what was applied last is never forgotten"
@@ -345,14 +347,16 @@ class Holdings:
         if replica.commit > message.base and not is_here:
             return
         incoming = self._incoming.get(message.partition)
-        if not is_here and (incoming is None or not incoming.is_of(message)):
+        if not is_here and (incoming is None or incoming.is_before(message)):
             incoming = self._incoming[message.partition] = Incoming(message)
+        if not is_here and incoming is not None and not incoming.is_of(message):
+            return
         if not is_here and incoming is not None and incoming.take(message):
             del self._incoming[message.partition]
             is_here = True
             self._install(replica, incoming, message)
-        count = incoming.count if incoming is not None else 0
-        ack = SnapshotAck(*BLANK, message.partition, message.epoch, message.base, count, is_here)
+        received = incoming.count if incoming is not None else 0
+        ack = SnapshotAck(*BLANK, message.partition, message.epoch, message.base, received, is_here)
         ack.destination = sender.number
         self._outbox.append((sender, ack))
 
@@ -457,6 +461,15 @@ def _tail_bytes(replica: Replica) -> int:
     if replica.leading is None:
         return 0
     return sum(replica.log.sizes[replica.commit - replica.log.base :])
+
+
+def _may_be_copied(replica: Replica) -> bool:
+    """Say whether a leader may send its state: when it knows what is committed, or cannot learn it without doing so.
+
+    With too few copies in sync its no-op does not commit before others have joined, and these may need what it has
+    forgotten. What it has applied is committed, only perhaps not all; and whoever acknowledged more needs no snapshot.
+    """
+    return replica.is_ready or (replica.leading is not None and not replica.leading.can_commit)
 
 
 def _bytes_between(replica: Replica, before: int) -> int:

@@ -3,8 +3,9 @@
 The leader takes the state as it is when it starts (`Outgoing`), tagged with the epoch, the entry it stands after, and
 the epoch of that entry. It leaves in numbered, checksummed chunks, a few ahead of the acknowledgements, while the
 leader goes on serving; what is written meanwhile waits in the log. The follower collects the chunks of one snapshot
-(`Incoming`) and puts the state in the place of its own only when it has all of them. A chunk of another epoch or
-another snapshot starts the collection anew: chunks are never mixed.
+(`Incoming`) and puts the state in the place of its own only when it has all of them. Chunks are never mixed: another
+epoch, or a snapshot of a later place in the log, starts the collection anew, and a chunk of an earlier one that comes
+late is left out (its leader does not send that any more, nor again what was acknowledged of the later one).
 """
 
 import zlib
@@ -47,7 +48,7 @@ class Outgoing:
 
     def messages(self, now: float) -> Iterator[SnapshotChunk]:
         """Yield the chunks that are due; after a silence, those that are not acknowledged once more."""
-        if self._ahead and now - self._moved_at_s >= RESEND_AFTER_S:
+        if self._ahead and self.next_deadline() <= now:
             self._moved_at_s = now
             yield from map(self._stamped, self._ahead.values())
         while self._upcoming is not None and len(self._ahead) < CHUNKS_AHEAD:
@@ -79,11 +80,14 @@ class Incoming:
     def __init__(self, chunk: SnapshotChunk) -> None:
         self._tag = _tag(chunk)
         self._chunks: list[Any] = []
-        self._is_complete = False
 
     def is_of(self, chunk: SnapshotChunk) -> bool:
         """Say whether a chunk belongs to this snapshot."""
         return self._tag == _tag(chunk)
+
+    def is_before(self, chunk: SnapshotChunk) -> bool:
+        """Say whether a chunk belongs to a snapshot that its leader has taken after this one."""
+        return self._tag[1:3] < _tag(chunk)[1:3]
 
     @property
     def count(self) -> int:
