@@ -66,7 +66,7 @@ class PartitionRow(NamedTuple):
 
     `in_sync` and `eligible` list incarnations, because a restarted copy has forgotten what it acknowledged. What was
     written under epochs below `reset_epoch` does not count any more: it was lost, or may have been, when the partition
-    started again in that epoch.
+    started again in that epoch, empty or with what the copy of `survivor` had.
     """
 
     leader: str | None
@@ -79,6 +79,7 @@ class PartitionRow(NamedTuple):
     removing: tuple[str, ...] = ()
     changed_at: int = 1
     reset_epoch: int = 0
+    survivor: str = ""
 
     @property
     def is_lost(self) -> bool:
@@ -259,6 +260,8 @@ def _partition_row(tree: tuple[Any, ...], span: range) -> PartitionRow:
         raise ValueError("a partition has no positive epoch and version")
     if not (_is_natural(row.reset_epoch) and row.reset_epoch <= row.epoch):
         raise ValueError("a partition has started again in an epoch that is still to come")
+    if not _are_names((row.survivor,)):
+        raise ValueError("the copy that a partition has started again with is nobody's")
     if not (type(row.changed_at) is int and row.changed_at in span):
         raise ValueError(f"the row of a partition was not written in versions {span[0]} to {span[-1]}")
     for names in (row.replicas, row.adding, row.removing):

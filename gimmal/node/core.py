@@ -76,15 +76,26 @@ class NodeCore:
         self.control.on_refused(address, now.seconds)
         self._hand_over(now)
 
+    def leave(self, now: Instant) -> None:
+        """Begin to hand over everything that this node leads; `has_left` says when that is done."""
+        self.data.leave(now)
+
+    @property
+    def has_left(self) -> bool:
+        """Whether nothing is left to be handed over."""
+        return self.data.has_left
+
     # -- time -----------------------------------------------------------------------------------------------------
 
     def tick(self, now: Instant) -> None:
         """Do what time asks for."""
         self._now = now
         self.data.tick(now)
-        request = self.data.take_isr_request()
+        self.data.relieve(self.control.take_reliefs())
+        request = self.data.take_request()
         if request is not None:
-            self.control.alter_in_sync(*request, now.seconds)
+            ask = self.control.hand_over if request.is_handover else self.control.alter_in_sync
+            ask(request.number, request.changes, now.seconds)
         self.control.tick(now.seconds)
         self._hand_over(now)
 
@@ -130,7 +141,7 @@ class NodeCore:
         if control.table is not data.table or control.incarnation != data.incarnation:
             data.adopt(control.table, control.incarnation, now)
         for number, version in control.take_request_answers():
-            data.on_isr_answer(number, version, now)
+            data.on_request_answered(number, version, now)
         for message in control.take_for_copies():
             try:
                 data.receive_from_node(message, now)

@@ -8,7 +8,7 @@ The copies belong to one life of the node: another life starts from nothing.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from gimmal.cluster.table import Table
@@ -18,7 +18,7 @@ from gimmal.node.chronicle import Level
 from gimmal.node.clients import Clients
 from gimmal.node.replies import Replies
 from gimmal.node.serving import Serving
-from gimmal.replication.petition import Request as IsrRequest
+from gimmal.replication.petition import Request as MetaGroupRequest
 from gimmal.types import Incarnation, Instant
 from gimmal.wire import commands, limits
 from gimmal.wire.messages import (
@@ -150,14 +150,29 @@ class DataPlane:
         """Return what is to be sent to the copies on other nodes, and forget it."""
         return self.serving.holdings.drain(now) if self.incarnation else []
 
-    def take_isr_request(self) -> IsrRequest | None:
+    def take_request(self) -> MetaGroupRequest | None:
         """Return what the meta group is to be asked for now, once."""
         return self.serving.holdings.petition.take() if self.incarnation else None
 
-    def on_isr_answer(self, number: int, version: int, now: Instant) -> None:
+    def on_request_answered(self, number: int, version: int, now: Instant) -> None:
         """Learn that the meta group has decided about a request, by the table of a version."""
         self._look_at_clock(now)
-        self.serving.on_isr_answer(number, version)
+        self.serving.on_request_answered(number, version)
+
+    def relieve(self, handovers: Sequence[tuple[int, int, int, str]]) -> None:
+        """Hand over what the meta group advises: (partition, epoch, version of its row, name of the new leader)."""
+        for partition, epoch, version, target in handovers:
+            self.serving.hand_over(partition, epoch, version, target)
+
+    def leave(self, now: Instant) -> None:
+        """Hand over everything that others can lead, until nothing of that is left."""
+        self._look_at_clock(now)
+        self.serving.is_leaving = True
+
+    @property
+    def has_left(self) -> bool:
+        """Whether this node leads nothing any more that others can lead."""
+        return not self.incarnation or not any(self.serving.successors())
 
     def tick(self, now: Instant) -> None:
         """Do what time asks for."""

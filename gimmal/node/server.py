@@ -31,6 +31,7 @@ logger = logging.getLogger("gimmal.node")
 
 _SAFETY_TICK_S: Final = 0.1
 _COMPLAIN_EVERY_S: Final = 60.0
+_LEAVES_WITHIN_S: Final = 3.0
 _SAVES_PER_TURN_MAX: Final = 1_000
 _NEVER: Final = float("inf")
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -74,6 +75,7 @@ class Server:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at_s = _NEVER
         self._broken_by: BaseException | None = None
+        self._leaving_because = ""
         self._bad_node_frames = 0
         self._complains_at_s = 0.0
         self._grumbles_at_s = 0.0
@@ -95,7 +97,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self.stop, signal.Signals(number).name)
+            self._loop.add_signal_handler(number, self._leave, signal.Signals(number).name)
         self._loop.set_exception_handler(self._on_broken)
         readers = ((self._clients, self._on_clients), (self._nodes, self._on_nodes))
         for socket, handler in readers:
@@ -130,6 +132,22 @@ class Server:
         """End `run` after the current turn."""
         logger.info("node %s is stopping: %s", self._core.name, cause)
         self._stopped.set()
+
+    def _leave(self, cause: str) -> None:
+        """Hand over what this node leads, and then stop; asked a second time, or after a while, stop at once."""
+        if self._leaving_because:
+            self.stop(cause)
+            return
+        self._leaving_because = cause
+        self._loop.call_later(_LEAVES_WITHIN_S, self._stop_late)
+        now = read_clocks()
+        self._core.leave(now)
+        self._end_turn(now)
+
+    def _stop_late(self) -> None:
+        if not self._stopped.is_set():
+            logger.warning("node %s could not hand over all it leads in %g s", self._core.name, _LEAVES_WITHIN_S)
+            self.stop(self._leaving_because)
 
     # -- turns ------------------------------------------------------------------------------------------------
 
@@ -204,6 +222,8 @@ class Server:
         if clients_have_more or (answers and self._clients.has_more()):  # sending eats the signal
             self._loop.call_soon(self._on_clients)
         self._arm_timer()
+        if self._leaving_because and core.has_left and not self._stopped.is_set():
+            self.stop(self._leaving_because)
 
     def _save(self, now: Instant) -> None:
         """Save until the core has nothing more to save: what it hears of one save may bring about the next."""

@@ -10,6 +10,7 @@ what was written (when it expires, who was used last) and may propose commands o
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from gimmal.cluster.table import Table
@@ -49,7 +50,7 @@ class Serving:
 
     `now` is that of the turn, set by the owner before anything else is called. `lease_until_s` is until when the meta
     group has promised that nobody else leads what this node leads. `is_open` is False while it is not certain that this
-    life still is the node's.
+    life still is the node's. With `is_leaving`, all that is led here and others can lead is handed over.
     """
 
     def __init__(self, me: Incarnation, memory_limits: MemoryLimits, replies: Replies, counters: Counter[str]) -> None:
@@ -57,6 +58,7 @@ class Serving:
         self.now = Instant(0.0, 0)
         self.lease_until_s = _NEVER
         self.is_open = False
+        self.is_leaving = False
         self.footprint = Footprint()
         self.holdings = Holdings(me, self.footprint)
         self.parked = Parked()
@@ -110,7 +112,8 @@ class Serving:
     def _lead(self, replica: Replica) -> None:
         """Serve a partition that this node leads, if it knows what is committed."""
         partition = replica.partition
-        if not replica.is_ready:
+        leading = replica.leading
+        if not replica.is_ready or (leading is not None and leading.leaves_to):
             self._stop_serving(partition)
         elif partition not in self._led:
             self._led[partition] = replica
@@ -126,6 +129,35 @@ class Serving:
         self._stop_serving(partition)
         for peer, operation in self.parked.take(partition):
             self._refuse_moved(peer, operation[0], partition)
+
+    def hand_over(self, partition: int, epoch: int, version: int, target: str) -> None:
+        """Stop serving a partition, if its row is the one that was meant, and let another member lead it."""
+        replica = self._led.get(partition)
+        view = replica.view if replica is not None else None
+        if replica is None or view is None or (view.epoch, view.version) != (epoch, version):
+            return
+        if target in [member.name for member in view.in_sync if member in view.holders and member != self.me]:
+            self._stop_serving(partition)
+            self.holdings.hand_over(replica, target)
+
+    def successors(self) -> Iterator[tuple[Replica, list[str]]]:
+        """Yield each copy that leads here, with who could lead in its place, if anybody could."""
+        for replica in self.holdings.replicas.values():
+            view = replica.view
+            if replica.leading is not None and view is not None:
+                names = [member.name for member in view.in_sync if member in view.holders and member != self.me]
+                if names:
+                    yield replica, names
+
+    def _leave(self) -> None:
+        """Hand over all that is served here, spread evenly."""
+        given: Counter[str] = Counter()
+        for replica, names in list(self.successors()):
+            view = replica.view
+            if replica.partition in self._led and view is not None:
+                target = min(names, key=lambda name: (given[name], name))
+                given[target] += 1
+                self.hand_over(replica.partition, view.epoch, view.version, target)
 
     def _stop_serving(self, partition: int) -> None:
         if self._led.pop(partition, None) is not None:
@@ -153,7 +185,7 @@ class Serving:
         self.holdings.receive(message, Incarnation(message.sender, message.source), self.now)
         self._take_committed()
 
-    def on_isr_answer(self, number: int, version: int) -> None:
+    def on_request_answered(self, number: int, version: int) -> None:
         """Learn that the meta group has decided about a request, by the table of a version."""
         self.holdings.on_answer(number, version, self.now)
         self._take_committed()
@@ -164,6 +196,8 @@ class Serving:
             self._propose(self._led[partition], None, _TIMER, command)
         for partition, command in tuple(self._idle_sessions.due(self.now.unix_ms)):
             self._propose(self._led[partition], None, _TIMER, command)
+        if self.is_leaving:
+            self._leave()
         self.holdings.tick(self.now)
         self._take_committed()
         self.parked.tick(self.now.seconds)

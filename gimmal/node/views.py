@@ -28,4 +28,5 @@ def view_of(row: PartitionRow, alive: dict[str, Incarnation]) -> View:
     """Return a row as copies see it, with the lives of the nodes that are not fenced, by name."""
     holders = tuple(alive[name] for name in (*row.replicas, *row.adding) if name in alive)
     leader = next((member for member in row.in_sync if member.name == row.leader), None)
-    return View(row.epoch, row.version, leader, holders, row.in_sync, len(row.replicas) // 2 + 1)
+    least = len(row.replicas) // 2 + 1
+    return View(row.epoch, row.version, leader, holders, row.in_sync, least, row.reset_epoch, row.survivor)

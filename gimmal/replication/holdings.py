@@ -86,6 +86,7 @@ class Holdings:
         self._look_at_s = 0.0
         self._table_version = 0
         self._unaligned: dict[Replica, None] = {}
+        self._leaving: dict[Replica, None] = {}  # stopped, and not yet all committed
         self._committed: list[Committed] = []
         self._outbox: list[tuple[Incarnation, PeerMessage]] = []
         self._handlers: dict[type[PeerMessage], Callable[[Any, Incarnation, Instant], None]] = {
@@ -175,6 +176,22 @@ class Holdings:
             self._dirty.append(replica)
         return committed
 
+    def hand_over(self, replica: Replica, target: str) -> None:
+        """Stop leading a partition, and let a member of its in-sync set lead as soon as everything has committed."""
+        assert replica.leading is not None, "only a leader hands over"
+        replica.leading.leaves_to = target
+        self._leaving[replica] = None
+
+    def _hand_over_what_is_complete(self) -> None:
+        for replica in list(self._leaving):
+            leading = replica.leading
+            if leading is None or not leading.leaves_to:
+                del self._leaving[replica]
+            elif replica.commit == replica.log.last and leading.proposal is None:
+                del self._leaving[replica]
+                view = leading.view
+                self.petition.want_leader(replica.partition, view.epoch, view.version, leading.leaves_to)
+
     def _touch(self, replica: Replica) -> None:
         """Look at a copy at the end of the turn: it may have something to say to its followers."""
         if not replica.is_dirty:
@@ -263,7 +280,7 @@ class Holdings:
         leading = replica.leading
         assert leading is not None, "only a leader asks for another in-sync set"
         leading.propose(in_sync)
-        self.petition.add(replica.partition, leading.view.epoch, leading.view.version, in_sync)
+        self.petition.want_in_sync(replica.partition, leading.view.epoch, leading.view.version, in_sync)
 
     def _on_applied(self, replica: Replica, size_bytes: int) -> None:
         """Count what was applied and is kept for followers only; forget the oldest when it is too much."""
@@ -440,6 +457,8 @@ class Holdings:
                         progress.stream.offer(replica, progress)
                     if progress not in leading.must_have and leading.may_join(progress, replica.commit):
                         self._petition(replica, (*leading.view.in_sync, progress.member))
+        if self._leaving:
+            self._hand_over_what_is_complete()
         if self._align_at_s <= now.seconds:
             self._tell_histories(now.seconds)
         for member, stream in self._streams.items():

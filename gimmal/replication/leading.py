@@ -7,6 +7,8 @@
   (`on_refused`): until then the proposal may have been accepted, and the new member counted on.
 - **Expand.** A follower may join when it has acknowledged, in this epoch, everything that is committed and the no-op.
   Less does not do: entries of earlier epochs may be committed that it does not have.
+- **Hand over.** A leader that wants another in its place (`leaves_to`, a name) stops accepting and reading first, and
+  goes on only under a newer row: until then the other may lead already.
 - **Shrink** to no fewer than `least`: beyond that nothing could commit anyhow, and whether a copy is gone for good is
   the meta group's to say.
 """
@@ -36,18 +38,20 @@ class Leading:
         "can_commit",
         "followers",
         "followers_by_member",
+        "leaves_to",
         "leso",
         "must_have",
         "proposal",
         "view",
     )
 
-    def __init__(self, me: Incarnation, leso: int, stream_to: Callable[[Incarnation], Stream]) -> None:
+    def __init__(self, me: Incarnation, view: View, leso: int, stream_to: Callable[[Incarnation], Stream]) -> None:
         self._me = me
         self._stream_to = stream_to
         self.leso = leso
-        self.view: View
+        self.view = view
         self.proposal: Proposal | None = None
+        self.leaves_to = ""
         self.followers_by_member: dict[Incarnation, Progress] = {}
         self.followers: tuple[Progress, ...] = ()
         self.must_have: tuple[Progress, ...] = ()
@@ -55,6 +59,8 @@ class Leading:
 
     def see(self, view: View) -> None:
         """Go by a newer row of the same epoch."""
+        if view.version > self.view.version:
+            self.leaves_to = ""
         self.view = view
         if self.proposal is not None and view.version > self.proposal.version:
             self.proposal = None

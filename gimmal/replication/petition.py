@@ -1,52 +1,62 @@
-"""What a node asks the meta group for: other in-sync sets of partitions that it leads.
+"""What a node asks the meta group for: other in-sync sets, or other leaders, of partitions that it leads.
 
-All that is wanted goes as one request, and the next only after that one is over. Requests are numbered, and the meta
-group takes none that is older than one it has decided: so when request n has been answered, whatever the answer, n can
-change nothing any more. Which of its changes were made, the table says: the answer carries the version at which it was
-decided, and in a table of that version a row that is still as it was was not changed.
+All that is wanted of one kind goes as one request, and the next only after that one is over. Requests are numbered, and
+the meta group takes none that is older than one it has decided: so when request n has been answered, whatever the
+answer, n can change nothing any more. Which of its changes were made, the table says: the answer carries the version at
+which it was decided, and in a table of that version a row that is still as it was was not changed.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gimmal.types import Incarnation
 
-Change = tuple[int, int, int, tuple[tuple[str, int], ...]]
-"""(partition, epoch, version, in-sync set), as the command takes it."""
-
 
 class Request(NamedTuple):
-    """Changes that the meta group is asked to make, under a number of this node's."""
+    """Changes that the meta group is asked to make, under a number of this node's.
+
+    A change is (partition, epoch, version, in-sync set), or (partition, epoch, version, name of the new leader) if
+    `is_handover`: the epoch and version are those of the row under which it was wanted.
+    """
 
     number: int
-    changes: tuple[Change, ...]
+    is_handover: bool
+    changes: tuple[tuple[Any, ...], ...]
 
 
 class Petition:
     """The requests of one life of a node: their numbers count from 1."""
 
     def __init__(self) -> None:
-        self._wanted: dict[int, Change] = {}
+        self._in_sync_sets: dict[int, tuple[Any, ...]] = {}
+        self._leaders: dict[int, tuple[Any, ...]] = {}
         self._asked: Request | None = None
         self._answered_at_version: int | None = None
         self._number = 0
 
+    def want_in_sync(self, partition: int, epoch: int, version: int, in_sync: tuple[Incarnation, ...]) -> None:
+        """Want another in-sync set of a partition, under the epoch and version that were seen."""
+        members = tuple((name, number) for name, number in in_sync)
+        self._in_sync_sets[partition] = (partition, epoch, version, members)
+
+    def want_leader(self, partition: int, epoch: int, version: int, name: str) -> None:
+        """Want another leader of a partition, under the epoch and version that were seen."""
+        self._leaders[partition] = (partition, epoch, version, name)
+
     @property
     def is_due(self) -> bool:
         """Whether `take` has a request to give."""
-        return self._asked is None and bool(self._wanted)
-
-    def add(self, partition: int, epoch: int, version: int, in_sync: tuple[Incarnation, ...]) -> None:
-        """Want another in-sync set of a partition, under the epoch and version that were seen."""
-        self._wanted[partition] = (partition, epoch, version, tuple((name, number) for name, number in in_sync))
+        return self._asked is None and bool(self._in_sync_sets or self._leaders)
 
     def take(self) -> Request | None:
         """Return the request to be made now, once; None while the last is not over, or nothing is wanted."""
         if not self.is_due:
             return None
+        is_handover = bool(self._leaders)
+        wanted = self._leaders if is_handover else self._in_sync_sets
         self._number += 1
-        self._asked = Request(self._number, tuple(self._wanted.values()))
-        self._wanted = {}
+        self._asked = Request(self._number, is_handover, tuple(wanted.values()))
         self._answered_at_version = None
+        wanted.clear()
         return self._asked
 
     def on_answer(self, number: int, version: int) -> None:

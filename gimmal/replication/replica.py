@@ -32,6 +32,7 @@ from gimmal.types import Command, Entry, Incarnation
 from gimmal.wire import commands
 
 _UNFOLLOWED_BYTES: Final = 32 * 1024
+_NUMBERS_PER_EPOCH: Final = 2**40
 
 Committed: TypeAlias = tuple["Replica", Any, Command, Any]
 """A fact for the node, `(replica, ticket, command, result)`: its leader committed and applied this, with this result.
@@ -88,17 +89,27 @@ class Replica:
         is_new_epoch = before is None or view.epoch > before.epoch
         self.epoch = view.epoch
         abandoned: list[Any] = []
+        self._drop_what_does_not_count(view)
         if is_new_epoch or view.leader != self.me:
             abandoned = list(self._tickets.values())
             self._tickets.clear()
             self.leading = None
         if view.leader == self.me:
             if self.leading is None:
-                self.leading = Leading(self.me, self.log.last, stream_to)
+                self.leading = Leading(self.me, view, self.log.last, stream_to)
                 self.log.append((view.epoch, max(self.log.now_ms, now_ms), 0, 0, 0, (commands.NOOP,)))
                 self.aligned_epoch = view.epoch
             self.leading.see(view)
         return abandoned
+
+    def _drop_what_does_not_count(self, view: View) -> None:
+        """Start again if a loss was accepted: after an empty start with numbers that cannot have been used before."""
+        if view.reset_epoch <= self.log.last_epoch or view.survivor == self.me.name:
+            return
+        base = 0 if view.survivor else view.reset_epoch * _NUMBERS_PER_EPOCH
+        if (self.log.base, self.log.last) != (base, base):
+            self.reset(Engine(self.engine.keys.footprint), Log(base, 0, self.log.now_ms))
+            self.aligned_epoch = 0
 
     # -- leading ----------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,8 @@ class View(NamedTuple):
 
     `epoch` (leader epoch) rises with every change of leader, `version` with every change of the row. `holders` are the
     nodes that are to have a copy and are not fenced, each in the life that is registered. `least` is how many copies
-    must be in sync before anything commits. What was written under epochs below `reset_epoch` does not count any more.
+    must be in sync before anything commits. What was written under epochs below `reset_epoch` does not count any more,
+    but for what the copy of `survivor` has of it; if there is none, the partition has started empty.
     """
 
     epoch: int
@@ -20,3 +21,4 @@ class View(NamedTuple):
     in_sync: tuple[Incarnation, ...]
     least: int
     reset_epoch: int = 0
+    survivor: str = ""

@@ -70,14 +70,16 @@ def with_leader(row: PartitionRow, may_lead: Collection[str], choose: Choice) ->
 def started_empty(row: PartitionRow, leader: Incarnation) -> PartitionRow:
     """Return a lost row that starts again with nothing, led by one of its replicas."""
     assert row.is_lost, "only what is lost may start empty"
-    return led_by_force(row, leader)
+    return led_by_force(row, leader)._replace(survivor="")
 
 
 def led_by_force(row: PartitionRow, leader: Incarnation) -> PartitionRow:
     """Return a row that nobody leads, led by a replica that may lack what was acknowledged."""
     assert row.leader is None, "a leader that has everything is replaced by nobody who may not"
     epoch = row.epoch + 1
-    return row._replace(leader=leader.name, epoch=epoch, in_sync=(leader,), eligible=(), reset_epoch=epoch)
+    return row._replace(
+        leader=leader.name, epoch=epoch, in_sync=(leader,), eligible=(), reset_epoch=epoch, survivor=leader.name
+    )
 
 
 def handed_over(row: PartitionRow, target: str) -> PartitionRow:
