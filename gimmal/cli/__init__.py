@@ -10,6 +10,14 @@ from collections.abc import Sequence
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line (default: that of this process) and return its exit status."""
-    from gimmal.cli import app, cluster, demo, keys, node, operator  # noqa: F401, PLC0415 - each adds its commands to the app
+    from gimmal.cli import (  # noqa: PLC0415 - each adds its commands to the app
+        app,
+        cluster,  # noqa: F401
+        demo,  # noqa: F401
+        keys,  # noqa: F401
+        node,  # noqa: F401
+        operator,  # noqa: F401
+        verify,  # noqa: F401
+    )
 
     return app.run(arguments)

@@ -13,7 +13,7 @@ from gimmal.errors import NoRoute, RemoteProtocolError
 from gimmal.wire import limits
 from gimmal.wire.codec import decode, encode
 from gimmal.wire.kinds import TO_CLIENTS
-from gimmal.wire.messages import FetchStatus, Message, Operate, Operated, Status
+from gimmal.wire.messages import Digests, FetchDigests, FetchStatus, Message, Operate, Operated, Status
 
 
 def ask_status(address: str, timeout: float) -> dict[str, int | str]:
@@ -27,6 +27,24 @@ def ask_status(address: str, timeout: float) -> dict[str, int | str]:
     if isinstance(message, Status):
         return dict(message.facts)
     raise RemoteProtocolError(f"{address} answered a status question with {message}")
+
+
+def ask_digests(address: str, timeout: float) -> dict[int, tuple[int, bytes]]:
+    """Return for each copy that a node holds, by partition, up to where it is committed, and a digest of its state.
+
+    Raises:
+        NoRoute: the node did not answer within `timeout` seconds.
+        RemoteProtocolError: what answered is no gimmal node of this version.
+    """
+    found: dict[int, tuple[int, bytes]] = {}
+    upcoming = 0
+    while upcoming >= 0:
+        message = _ask(address, FetchDigests(b"", 0, 0, 0, upcoming), timeout)
+        if not isinstance(message, Digests) or 0 <= message.upcoming <= upcoming:
+            raise RemoteProtocolError(f"{address} answered a question for digests with {message}")
+        found |= {partition: (commit, digest) for partition, _, commit, digest in message.digests}
+        upcoming = message.upcoming
+    return found
 
 
 def ask_to_operate(address: str, command: tuple[Any, ...], timeout: float) -> Operated:

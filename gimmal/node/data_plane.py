@@ -22,7 +22,9 @@ from gimmal.replication.petition import Request as MetaGroupRequest
 from gimmal.types import Incarnation, Instant
 from gimmal.wire import commands, limits
 from gimmal.wire.messages import (
+    Digests,
     Fault,
+    FetchDigests,
     FetchTable,
     Message,
     Problem,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from random import Random
 
 _EXPIRIES_PER_TICK: Final = 512
+_DIGEST_BYTES: Final = 32  # about what one takes in a message
 _TABLE_ROW_BYTES: Final = 64  # about what a partition takes in a table
 _LEASE_S: Final = 1.0
 _NEVER: Final = float("inf")
@@ -60,6 +63,7 @@ class DataPlane:
         self._receivers: dict[type[Message], Callable[[bytes, Any, Instant], None]] = {
             Request: self._on_request,
             FetchTable: self._on_fetch_table,
+            FetchDigests: self._on_fetch_digests,
         }
         self.serving = self._new_life(0)
 
@@ -253,6 +257,13 @@ class DataPlane:
             tree = table.to_wire(since)
             client.on_sent(_TABLE_ROW_BYTES * (len(tree[-1]) + len(tree[-2])))
         self._outbox.append((peer, TableRows(*self.header(), tree)))
+
+    def _on_fetch_digests(self, peer: bytes, message: FetchDigests, now: Instant) -> None:
+        client = self._clients.seen(peer, now)
+        if not client.is_overloaded:
+            upcoming, digests = self.serving.digests(message.first)
+            client.on_sent(_DIGEST_BYTES * len(digests))
+            self._outbox.append((peer, Digests(*self.header(), upcoming, digests)))
 
     def facts(self) -> dict[str, int | str]:
         """Return what this plane says of itself in a node's status."""

@@ -236,6 +236,18 @@ class Serving:
         else:
             self._refuse_not_enough(replica, peer, operation[0])
 
+    def digests(self, first: int) -> tuple[int, tuple[tuple[int, int, int, bytes], ...]]:
+        """Return digests of copies from a partition on, and the partition at which to go on (-1: there are no more)."""
+        found: list[tuple[int, int, int, bytes]] = []
+        examined = 0
+        for partition in sorted(number for number in self.holdings.replicas if number >= first):
+            if examined >= limits.DIGEST_TURN_MAX:
+                return partition, tuple(found)
+            replica = self.holdings.replicas[partition]
+            examined += len(replica.engine.keys.records) + len(replica.engine.sessions.windows)
+            found.append((partition, replica.epoch, replica.commit, replica.engine.digest()))
+        return -1, tuple(found)
+
     # -- operations ---------------------------------------------------------------------------------------------
 
     def on_operation(self, peer: bytes, operation: Operation) -> None:

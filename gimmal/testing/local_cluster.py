@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, Self
 
 from gimmal.client.aio import AsyncClient, connect_async
 from gimmal.client.commands import Key, encode_key
+from gimmal.client.copies import CopiesReport, compare_copies
 from gimmal.client.inquiry import ask_status
 from gimmal.client.sync import Client, connect
 from gimmal.cluster.meta.steward import voters_wanted
@@ -312,6 +313,16 @@ class LocalCluster:
         if leader is None:
             raise NoRoute(f"nobody leads the partition of key {key!r} now")
         return leader
+
+    def compare_copies(self, timeout: float = 5.0) -> CopiesReport:
+        """Compare the copies of all partitions on the nodes that run; call it when nobody writes.
+
+        Raises:
+            NoRoute: a node did not answer within `timeout` seconds.
+        """
+        self._check_open()
+        running = self.pids
+        return compare_copies({name: self.addresses[name] for name in self.names if name in running}, timeout)
 
     def logs(self, name: str) -> str:
         """Return everything a node has logged."""

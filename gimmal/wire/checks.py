@@ -183,6 +183,18 @@ def are_refusals(refusals: Any) -> bool:
     )
 
 
+def is_position(value: object) -> bool:
+    """Check an integer from 0 up, or -1 for the end."""
+    return type(value) is int and -1 <= value <= limits.INTEGER_MAX
+
+
+def are_digests(digests: Any) -> bool:
+    """Check (partition, epoch, sequence number, digest)."""
+    return type(digests) is tuple and all(
+        are_numbers((partition, epoch, commit)) and is_digest(digest) for partition, epoch, commit, digest in digests
+    )
+
+
 def are_facts(facts: Any) -> bool:
     """Check (name, text or integer) pairs."""
     return type(facts) is tuple and all(

@@ -60,6 +60,8 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
     5: (messages.FetchStatus, _HEADER),
     6: (messages.Status, {**_HEADER, "facts": checks.are_facts}),
     7: (messages.Problem, {**_HEADER, "fault": checks.is_natural, "text": checks.is_text}),
+    10: (messages.FetchDigests, {**_HEADER, "first": checks.is_natural}),
+    11: (messages.Digests, {**_HEADER, "upcoming": checks.is_position, "digests": checks.are_digests}),
     8: (messages.Operate, {**_HEADER, "command": checks.is_tree}),
     9: (
         messages.Operated,
@@ -176,10 +178,10 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
     118: (peer_messages.Confirmed, {**_PEER_HEADER, **_NUMBER, **_REFUSED}),
 }
 
-FROM_CLIENTS: Final = frozenset([1, 3, 5, 8])
+FROM_CLIENTS: Final = frozenset([1, 3, 5, 8, 10])
 """What a node takes on its socket for clients: other kinds are refused before they are looked into."""
 
-TO_CLIENTS: Final = frozenset([2, 4, 6, 7, 9])
+TO_CLIENTS: Final = frozenset([2, 4, 6, 7, 9, 11])
 """What a client takes from a node."""
 
 FROM_NODES: Final = frozenset(kind for kind in KINDS if kind >= 32)

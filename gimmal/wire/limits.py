@@ -43,6 +43,9 @@ SCAN_EXAMINED_MAX: Final = 4_096
 SCAN_TURN_MAX: Final = 500_000
 """Keys that all scans of one turn of a node may look at or skip: about ten milliseconds."""
 
+DIGEST_TURN_MAX: Final = 20_000
+"""Keys after which a node works out no more digests for one question: about ten milliseconds."""
+
 SESSION_REPLIES_MAX: Final = 256
 SESSION_REPLY_BYTES_MAX: Final = 64 * 1024
 """Replies, and bytes of them, that one partition keeps for one session because the client may not have them yet."""

@@ -107,6 +107,24 @@ class Status(Message):
 
 
 @dataclass(slots=True)
+class FetchDigests(Message):
+    """Ask a node for digests of its copies, from partition `first` on, as many as it likes to work out at once."""
+
+    first: int
+
+
+@dataclass(slots=True)
+class Digests(Message):
+    """(partition, epoch, commit, digest) of copies; `upcoming` is where to go on, or -1 if that was the last.
+
+    A digest is 8 bytes over all of a copy's state after entry `commit`: copies that are equal there have equal ones.
+    """
+
+    upcoming: int
+    digests: tuple[tuple[int, int, int, bytes], ...]
+
+
+@dataclass(slots=True)
 class Operate(Message):
     """Ask a node to have the meta group decide something for an operator (`gimmal.cluster.meta.commands`)."""
 
