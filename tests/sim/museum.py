@@ -26,7 +26,7 @@ from tests.sim.simulation import Simulation
 from tests.sim.violation import Violation
 
 VOTERS_LEAST: Final = 3
-SEEDS_MAX: Final = 500
+SEEDS_MAX: Final = 1_000
 """How far an ablation is looked for at most."""
 
 Change = tuple[Any, str, Callable[[Any], Any]]
@@ -259,7 +259,7 @@ EXHIBITS: Final = (
         (*_LOST, "election safety"),
         stage=((Steward, "next_configuration", _restless),),
         has_recovery=False,
-        found_at=461,
+        found_at=851,
     ),
     Exhibit(
         "founding with fewer than the expected nodes",
