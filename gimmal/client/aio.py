@@ -232,7 +232,8 @@ class AsyncClient:
         return await self._exchange.overview(self._timeout if timeout is None else check_timeout(timeout))
 
     async def counters(self) -> dict[str, int]:
-        """Return what this client has counted: redirects, overloaded, resent_reads, protocol_errors, problems."""
+        """Return what this client has counted: redirects and overloaded (refusals), resent_reads, resent_writes, sessions_opened, sessions_expired, problems,
+        protocol_errors."""
         if self._exchange is None:
             raise ClientClosed(self._why_closed)
         return dict(self._exchange.session.counters)

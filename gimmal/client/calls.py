@@ -16,17 +16,19 @@ class Call(Generic[T]):
     """A call: one command per partition it touches, numbered from `first` on by the session.
 
     `decode` turns the results, in the order of `parts`, into what the user gets. `user_keys` (key on the wire ->
-    key as given, part by part; None for calls on one key) is for errors. `open_count` is the number of `results`
-    still open; the session counts it down, in the one loop where a method call per answer would show.
+    key as given, part by part; None for calls on one key) is for errors. `is_any` says that every copy may answer,
+    with what it has. `open_count` is the number of `results` still open; the session counts it down, in the one loop
+    where a method call per answer would show. `late_count` is how often its answers were looked for in vain.
     """
 
     __slots__ = (
-        "attempts",
         "deadline",
         "decode",
         "errors",
         "first",
+        "is_any",
         "is_write",
+        "late_count",
         "open_count",
         "parts",
         "resend_at",
@@ -49,7 +51,8 @@ class Call(Generic[T]):
         self.results: list[Any] = [_OPEN] * len(parts)
         self.open_count = len(parts)
         self.errors: dict[int, GimmalError] | None = None
-        self.attempts = 0
+        self.is_any = False
+        self.late_count = 0
         self.first = 0
         self.timeout = self.deadline = self.resend_at = 0.0
         self.waiter: Any = None

@@ -6,7 +6,7 @@ raised from here, before anything is sent.
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from gimmal.client.calls import Call
 from gimmal.client.values import Values
@@ -15,6 +15,8 @@ from gimmal.hashing import SLOTS, key_slot
 from gimmal.types import Command
 from gimmal.wire import commands as wire
 from gimmal.wire import limits
+
+_T = TypeVar("_T")
 
 Key: TypeAlias = str | bytes
 Consistency: TypeAlias = Literal["linearizable", "any"]
@@ -68,9 +70,13 @@ def _check_set_many_size(pairs: list[bytes]) -> None:
         )
 
 
-def _check_consistency(consistency: Consistency) -> None:
-    if consistency not in ("linearizable", "any"):
+def _as_wanted(call: Call[_T], consistency: Consistency) -> Call[_T]:
+    """Let any copy answer a call, if that is the consistency that is wanted."""
+    if consistency == "any":
+        call.is_any = True
+    elif consistency != "linearizable":
         raise InvalidArgument(f"consistency is 'linearizable' or 'any', not {consistency!r}")
+    return call
 
 
 def _check_integer(name: str, number: int) -> int:
@@ -102,11 +108,11 @@ class Commands:
 
     def get(self, key: Key, default: Any, consistency: Consistency) -> Call[Any]:
         """Return the call for the value of a key, or the default."""
-        if consistency != "linearizable":
-            _check_consistency(consistency)
         if default is None:
-            return self._one(wire.GET, key, decode=self._value)
-        return self._one(wire.GET, key, decode=lambda results: self._value(results, default))
+            call = self._one(wire.GET, key, decode=self._value)
+        else:
+            call = self._one(wire.GET, key, decode=lambda results: self._value(results, default))
+        return call if consistency == "linearizable" else _as_wanted(call, consistency)
 
     def get_versioned(self, key: Key) -> Call[tuple[Any, int] | None]:
         """Return the call for a key's value and version."""
@@ -135,13 +141,11 @@ class Commands:
 
     def exists(self, key: Key, consistency: Consistency) -> Call[bool]:
         """Return the call that asks whether a key exists."""
-        _check_consistency(consistency)
-        return self._one(wire.EXISTS, key)
+        return _as_wanted(self._one(wire.EXISTS, key), consistency)
 
     def ttl(self, key: Key, consistency: Consistency) -> Call[float]:
         """Return the call for the seconds a key has left; -1 for ever, -2 no such key."""
-        _check_consistency(consistency)
-        return self._one(wire.TTL, key, decode=_seconds)
+        return _as_wanted(self._one(wire.TTL, key, decode=_seconds), consistency)
 
     def expire(self, key: Key, ttl: float) -> Call[bool]:
         """Return the call that lets a key expire."""
@@ -163,7 +167,6 @@ class Commands:
 
     def get_many(self, keys: Iterable[Key], consistency: Consistency) -> Call[dict[Any, Any]]:
         """Return the call for the values of many keys."""
-        _check_consistency(consistency)
         groups = self._by_partition(keys)
         parts = [(partition, _keys_command(wire.GET, group)) for partition, group in groups.items()]
         decode_value = self._decode
@@ -178,7 +181,7 @@ class Commands:
                             found[key] = decode_value(record[_VERSION_BYTES:])
             return found
 
-        return Call(parts, decode, groups.values())
+        return _as_wanted(Call(parts, decode, groups.values()), consistency)
 
     def set_many(self, mapping: Mapping[Key, Any], ttl: float | None) -> Call[int]:
         """Return the call that sets many keys."""

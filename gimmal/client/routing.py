@@ -1,4 +1,7 @@
-"""Where a client sends what: one `Link` per node address, and for each partition the link and epoch to use."""
+"""Where a client sends what: one `Link` per node address, and for each partition the link and epoch to use.
+
+The route of a partition is that of its leader. What any copy may answer takes turns among the copies (`any_link`).
+"""
 
 from collections.abc import Iterable
 from typing import Final
@@ -41,10 +44,34 @@ class Routes:
         self.by_partition: list[tuple[Link, int]] = []
         self._node_name_by_address: dict[str, str] = {}
         self._table: Table | None = None
+        self._link_by_name: dict[str, Link] = {}  # of nodes that are alive
+        self._links_by_partition: dict[int, tuple[Link, ...]] = {}  # to its copies, if anybody has asked for them
 
     def all_links(self) -> list[Link]:
         """Return every link with a queue, the one to nowhere included."""
         return [*self.links.values(), self._nowhere]
+
+    def any_link(self, partition: int, turn: int) -> Link:
+        """Return the way to a copy of a partition: another one each turn, of those that take messages if any does."""
+        links = self._copies(partition)
+        for offset in range(len(links)):
+            link = links[(turn + offset) % len(links)]
+            if link.is_ready:
+                return link
+        return self.by_partition[partition][0]
+
+    def copies(self, partition: int) -> int:
+        """Return how many copies of a partition there are to ask."""
+        return len(self._copies(partition))
+
+    def _copies(self, partition: int) -> tuple[Link, ...]:
+        links = self._links_by_partition.get(partition)
+        if links is None:
+            assert self._table is not None, "partitions come with a table"
+            names = self._table.partitions[partition].replicas
+            links = tuple(self._link_by_name[name] for name in names if name in self._link_by_name)
+            self._links_by_partition[partition] = links
+        return links
 
     def who(self, address: str) -> str:
         """Return a node as people know it: its name, if known, and address."""
@@ -80,7 +107,7 @@ class Routes:
         self._table = table
         links = {address: self.links.get(address) or Link(address, now) for address in self._seeds}
         link_by_name: dict[str | None, Link] = {}
-        self._node_name_by_address = {}
+        self._node_name_by_address, self._link_by_name, self._links_by_partition = {}, {}, {}
         for row in sorted(table.nodes, key=lambda row: row.status == ALIVE):  # the living have their addresses last
             addresses = row.addresses(self._network)
             if addresses is None or (row.status != ALIVE and addresses.client not in self.links):
@@ -89,6 +116,8 @@ class Routes:
             link = links.get(address) or self.links.get(address) or Link(address, now)
             link.incarnation = row.incarnation
             links[address] = link_by_name[row.name] = link
+            if row.status == ALIVE:
+                self._link_by_name[row.name] = link
             self._node_name_by_address[address] = row.name
         queued: list[Operation] = []
         for link in self.all_links():

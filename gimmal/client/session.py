@@ -1,13 +1,28 @@
 """What a client decides, without I/O: where each operation goes, what travels together, what is tried again.
 
-Every operation is always in exactly one of three places: the queue of a `Link` (not sent), `_later` (refused, so
-surely not executed; waiting for its next try), or in flight (sent, its outcome unknown). From this follow all the
-promises: what is not in flight can be sent again, and when time is up tells `NoRoute` or `Overloaded`; a write
-in flight is never sent again and ends as `OperationTimeout(maybe_applied=True)`; a read in flight is simply sent
-again when its answer takes too long.
+Every operation is always in exactly one of three places:
+
+- **in the client**: in the queue of a `Link`, or held back by the window of its partition until that has a session and
+  room (`gimmal.client.windows`);
+- **refused**, in `_later`, waiting for its next try;
+- **in flight**: sent, and not answered.
+
+A write is sent under a session, with a number that stays its own, so the partition carries it out once, however often
+it arrives. Hence what is in flight is sent again when its answer is late or its leader was replaced, as reads are. What
+is known of the outcome is kept apart from the place (`gimmal.client.retries`): a write is *uncertain* from its second
+attempt on if the first was not refused, or when a replaced leader says that it was not decided. So there are three ends
+without a result when time, or the attempts, are up:
+
+- A write that is uncertain or in flight ends as `OperationTimeout(maybe_applied=True)`.
+- A write that is neither was surely not carried out, and ends with what is in its way: `NoRoute`, `NotEnoughReplicas`,
+  `Overloaded`, or `OperationTimeout(maybe_applied=False)` if it was held back.
+- A read in flight ends as `OperationTimeout(maybe_applied=False)`, another one like a write.
+
+A session can end while writes are in flight: then an uncertain write can never be sent again, since a new session would
+carry it out anew; it ends at once. What was surely not carried out goes on under the new session.
 
 Coalescing needs no timer: operations collect in the queues until the shell calls `drain`, once per loop turn,
-and leave as one `Request` per node.
+and leave as one `Request` per node. The openings of sessions travel along.
 
 A newer table is looked for when a refusal or any reply's header tells of one; `gimmal.client.table_search` decides
 when and where. Operations that wait for a leader or for its connection hear from nobody; as long as there are some,
@@ -17,62 +32,28 @@ the whole table is fetched. A call without operations waits for the answer to su
 The time of all methods is a monotonic clock in seconds.
 """
 
-import heapq
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from gimmal.client.calls import Call
 from gimmal.client.onlookers import Onlookers
-from gimmal.client.routing import NOWHERE, Link, Routes
+from gimmal.client.recovery import LATE_AFTER_S, Recovery
+from gimmal.client.routing import Link, Routes
 from gimmal.client.table_search import TableSearch
+from gimmal.client.verdicts import Verdicts
 from gimmal.cluster.table import NodeRow, Table
-from gimmal.errors import (
-    ClientClosed,
-    GimmalError,
-    IntegerOverflow,
-    InvalidArgument,
-    NoRoute,
-    NotAnInteger,
-    OperationTimeout,
-    OutOfMemory,
-    Overloaded,
-    RemoteProtocolError,
-    TooLarge,
-    Unavailable,
-)
+from gimmal.errors import ClientClosed, RemoteProtocolError
 from gimmal.types import Operation
 from gimmal.wire import limits
-from gimmal.wire.messages import (
-    Fault,
-    FetchTable,
-    Message,
-    Problem,
-    Refusal,
-    Reply,
-    Request,
-    TableRows,
-)
+from gimmal.wire.messages import Fault, FetchTable, Message, Problem, Reply, Request, TableRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from random import Random
 
-ATTEMPTS_MAX: Final = 10
-_BACKOFF_FIRST_S: Final = 0.01
-_BACKOFF_MAX_S: Final = 1.0
-_RESEND_READ_AFTER_S: Final = 1.0
 _STUCK_AFTER_S: Final = 0.3
 _CONNECTS_WITHIN_S: Final = 1.0
 _NEVER: Final = float("inf")
-
-_ERRORS: Final[dict[int, type[GimmalError]]] = {
-    Refusal.INVALID: InvalidArgument,
-    Refusal.NOT_AN_INTEGER: NotAnInteger,
-    Refusal.INTEGER_OVERFLOW: IntegerOverflow,
-    Refusal.TOO_LARGE: TooLarge,
-    Refusal.OUT_OF_MEMORY: OutOfMemory,
-    Refusal.WRONG_CLUSTER: RemoteProtocolError,
-}
 
 
 class Session:
@@ -85,13 +66,13 @@ class Session:
         self._routes = Routes(seeds, network, now)
         self._dice = dice
         self._now = now
-        self._call_by_number: dict[int, Call[Any]] = {}
         self._next_number = 1
-        self._later: list[tuple[float, int]] = []
-        self._refused: dict[int, tuple[int, Unavailable]] = {}  # number -> (how often, why the last time)
-        self._not_in_flight: set[int] = set()  # of those that a node was asked for: in a queue or in `_later` again
         self._look_at = _NEVER  # no deadline of a call is earlier
         self._search = TableSearch(dice, now)
+        self._recovery = Recovery(self._routes, self._search, self.counters, dice)
+        self._call_by_number = self._recovery.call_by_number
+        self._windows = self._recovery.windows
+        self._verdicts = Verdicts(self._routes)
         self._onlookers = Onlookers()
         self._stuck_at = _NEVER  # when to ask for the table because of operations that cannot leave
         self._needs_whole_table = False
@@ -119,15 +100,30 @@ class Session:
         self._next_number = first + len(call.parts)  # before they are used: an interrupt must not hand them out twice
         call.timeout = timeout
         call.deadline = now + timeout
-        call.resend_at = _NEVER if call.is_write else now + _RESEND_READ_AFTER_S
+        call.resend_at = now + LATE_AFTER_S
         look_at = min(call.deadline, call.resend_at)
         if look_at < self._look_at:
             self._look_at = look_at
         number = first
         routes, call_by_number, deadline = self._routes.by_partition, self._call_by_number, call.deadline
+        if call.is_write:
+            windows = self._windows.by_partition
+            for partition, command in call.parts:
+                call_by_number[number] = call
+                window = windows.get(partition)
+                floor = window.admit(number) if window is not None and window.is_open else 0
+                if floor:
+                    link, epoch = routes[partition]
+                    link.queue.append((number, partition, epoch, window.session, floor, command))  # type: ignore[union-attr]
+                    if deadline > link.deadline:
+                        link.deadline = deadline
+                else:
+                    self._recovery.hold(partition, number, now)
+                number += 1
+            return
         for partition, command in call.parts:
             call_by_number[number] = call
-            link, epoch = routes[partition]
+            link, epoch = (self._routes.any_link(partition, number), 0) if call.is_any else routes[partition]
             link.queue.append((number, partition, epoch, 0, 0, command))
             if deadline > link.deadline:
                 link.deadline = deadline
@@ -146,19 +142,8 @@ class Session:
         """End everything under way with `ClientClosed`."""
         finished: list[Call[Any]] = []
         for number in list(self._call_by_number):
-            finished += self._fail(number, ClientClosed(why))
+            finished += self._recovery.fail(number, ClientClosed(why))
         return finished + self._onlookers.fail(lambda call: ClientClosed(why))
-
-    def _requeue(self, number: int) -> None:
-        """Put an operation that is not in flight into the queue of its present route."""
-        call = self._call_by_number.get(number)
-        if call is None:
-            return
-        partition, command = call.parts[number - call.first]
-        link, epoch = self._routes.by_partition[partition]
-        link.queue.append((number, partition, epoch, 0, 0, command))
-        self._not_in_flight.add(number)
-        link.deadline = max(link.deadline, call.deadline)
 
     # -- out --------------------------------------------------------------------------------------------------
 
@@ -168,8 +153,8 @@ class Session:
         for address, link in self._routes.links.items():
             if link.queue and link.is_ready:
                 queue, link.queue = link.queue, []
-                if self._not_in_flight:
-                    self._not_in_flight.difference_update(operation[0] for operation in queue)
+                if self._recovery.not_in_flight:
+                    self._recovery.not_in_flight.difference_update(operation[0] for operation in queue)
                 for start in range(0, len(queue), limits.OPERATIONS_MAX):
                     outbox.append((address, self._request(link, queue[start : start + limits.OPERATIONS_MAX])))
                 link.deadline = 0.0
@@ -211,7 +196,7 @@ class Session:
             link.is_ready = False
         if isinstance(message, Request):
             for operation in message.operations:
-                self._requeue(operation[0])
+                self._recovery.requeue(operation[0], self._now)
         elif isinstance(message, FetchTable):
             self._search.on_blocked(address, self._now)
 
@@ -252,40 +237,19 @@ class Session:
                 call.open_count -= 1
                 if not call.open_count:
                     finished.append(call)
-        for number, refusal, text in reply.refusals:
-            self._on_refusal(address, number, refusal, text, finished)
+            elif number in self._windows.openings:
+                self._recovery.on_opening_answered(number, result)
+        for refusal in reply.refusals:
+            finished += self._recovery.on_refusal(address, refusal, self._now)
+        if self._windows.held:
+            self._recovery.release_held()
         return finished
-
-    def _on_refusal(self, address: str, number: int, refusal: int, text: str, finished: list[Call[Any]]) -> None:
-        call = self._call_by_number.get(number)
-        if call is None or number in self._not_in_flight:
-            return
-        if refusal in _ERRORS:
-            finished += self._fail(number, _ERRORS[refusal](f"{self._what(call, number)}: {text}"))
-            return
-        if refusal == Refusal.MOVED:
-            self.counters["redirects"] += 1
-            link, _ = self._routes.by_partition[call.parts[number - call.first][0]]
-            if link.address == address:  # else a newer table has already shown another way
-                self._search.want(self._now)
-            error: Unavailable = NoRoute(f"{self._what(call, number)}: {text}")
-        else:
-            self.counters["overloaded"] += 1
-            error = Overloaded(f"{self._what(call, number)}: {text}; ask for less at a time")
-        attempts, _ = self._refused.pop(number, (0, None))
-        attempts += 1
-        if attempts >= ATTEMPTS_MAX:
-            finished += self._fail(number, error)
-            return
-        pause = self._dice.uniform(0, min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2.0**attempts))
-        self._refused[number] = attempts, error
-        self._not_in_flight.add(number)
-        heapq.heappush(self._later, (self._now + pause, number))
 
     # -- the table --------------------------------------------------------------------------------------------
 
     def _on_table_rows(self, address: str, message: TableRows) -> list[Call[Any]]:
         tree, table = message.table, self.table
+        finished: list[Call[Any]] = []
         if tree is not None and (table is None or message.cluster == table.cluster):
             try:
                 newest = table.updated(tree) if table is not None else Table.from_wire(tree)
@@ -294,8 +258,9 @@ class Session:
                 self._search.on_misfit(address, self._now)
                 raise
             if newest is not table:
-                self._adopt(newest)
-        return self._on_answer(address, is_ours=self.table is not None and message.cluster == self.table.cluster)
+                finished += self._adopt(newest)
+        is_ours = self.table is not None and message.cluster == self.table.cluster
+        return finished + self._on_answer(address, is_ours=is_ours)
 
     def _on_answer(self, address: str, *, is_ours: bool) -> list[Call[Any]]:
         """Let the search know of an answer, from a node that has this cluster's table or not; return who is done."""
@@ -308,18 +273,14 @@ class Session:
             ask(self._now)
         return finished
 
-    def _adopt(self, table: Table) -> None:
-        """Go over to a newer table; what is not in flight is routed anew."""
-        queued = self._routes.adopt(table, self._now)
+    def _adopt(self, table: Table) -> list[Call[Any]]:
+        """Go over to a newer table; return the calls that end with it."""
+        finished = self._recovery.adopt(table, self.table, self._now)
         self.table = table
         self.why_not_ready = ""
         self._needs_whole_table = False
         self._search.keep_only(self._routes.links.keys())
-        for operation in queued:
-            self._requeue(operation[0])
-        later, self._later = self._later, []
-        for _, number in later:
-            self._requeue(number)
+        return finished
 
     def _on_problem(self, address: str, problem: Problem) -> None:
         if problem.fault != Fault.NOT_READY:
@@ -340,96 +301,26 @@ class Session:
 
     def next_deadline(self) -> float:
         """Return when to call `tick` next; infinity when nothing waits for time."""
-        later = self._later[0][0] if self._later else _NEVER
-        return min(self._look_at, self._search.at, self._stuck_at, later)
+        return min(self._look_at, self._search.at, self._stuck_at, self._recovery.next_deadline())
 
     def tick(self, now: float) -> list[Call[Any]]:
         """Do what time asks for; return the calls whose time is up."""
         self._now = now
-        while self._later and self._later[0][0] <= now:
-            self._requeue(heapq.heappop(self._later)[1])
+        finished = self._look_for_late_calls(now) if self._look_at <= now else []
+        self._recovery.tick(now)
         if self._stuck_at <= now:
             self._stuck_at = _NEVER
             if self._is_stuck():
                 self._search.want(now)
         if self._search.at <= now:
             self._fetch_table(now)
-        return self._look_for_late_calls(now) if self._look_at <= now else []
-
-    def _look_for_late_calls(self, now: float) -> list[Call[Any]]:
-        """Look at every call under way. It happens about once per timeout, so no call needs a timer of its own."""
-        unsent = {operation[0]: link for link in self._routes.all_links() for operation in link.queue}
-        waiting = {number for _, number in self._later}
-        finished: list[Call[Any]] = []
-        look_at = _NEVER
-        for call in dict.fromkeys(self._call_by_number.values()):
-            if call.deadline <= now:
-                for number in call.open_numbers():
-                    error = self._why_late(call, number, unsent.get(number), is_waiting=number in waiting)
-                    finished += self._fail(number, error)
-                continue
-            if call.resend_at <= now:
-                call.resend_at = now + _RESEND_READ_AFTER_S
-                call.attempts += 1
-                if call.attempts < ATTEMPTS_MAX:
-                    for number in call.open_numbers():
-                        if number not in unsent and number not in waiting:
-                            self.counters["resent_reads"] += 1
-                            self._requeue(number)
-            look_at = min(look_at, call.deadline, call.resend_at)
-        finished += self._onlookers.fail(self._why_not_seen, now)
-        self._look_at = min(look_at, self._onlookers.next_deadline())
-        self._forget_finished()
+        if self._windows.held:
+            self._recovery.release_held()
         return finished
 
-    def _forget_finished(self) -> None:
-        """Drop finished operations from the queues."""
-        alive = self._call_by_number
-        for link in self._routes.all_links():
-            if any(operation[0] not in alive for operation in link.queue):
-                link.queue = [operation for operation in link.queue if operation[0] in alive]
-        self._refused = {number: refused for number, refused in self._refused.items() if number in alive}
-        self._not_in_flight &= alive.keys()
-
-    def _why_late(self, call: Call[Any], number: int, unsent: Link | None, *, is_waiting: bool) -> GimmalError:
-        what = f"{self._what(call, number)}: no answer within {call.timeout:g} s"
-        _, why = self._refused.get(number, (0, None))
-        if is_waiting and why is not None:
-            return why
-        if unsent is not None:
-            before = why or self.why_not_ready
-            after = f" (before that: {before})" if before else ""
-            if unsent.address == NOWHERE:
-                return NoRoute(f"{what}, so nothing was sent; ask again when somebody leads it{after}")
-            return NoRoute(
-                f"{what}: {self._routes.who(unsent.address)} could not be reached, so nothing was sent; "
-                f"check that it runs, then ask again{after}"
-            )
-        if call.is_write:
-            return OperationTimeout(
-                f"{what}; it was sent and may have been applied: read before you write it again",
-                maybe_applied=True,
-            )
-        return OperationTimeout(f"{what}; check the node, or ask again", maybe_applied=False)
-
-    def _why_not_seen(self, call: Call[Any]) -> GimmalError:
-        what = f"{call.name}: no answer within {call.timeout:g} s"
-        before = f" (before that: {self.why_not_ready})" if self.why_not_ready else ""
-        asked = [self._routes.who(address) for address, link in self._routes.links.items() if link.is_ready]
-        if not asked:
-            return NoRoute(f"{what}: no node could be reached; check that they run, then ask again{before}")
-        return OperationTimeout(f"{what} from {', '.join(asked)}; ask again{before}", maybe_applied=False)
-
-    def _fail(self, number: int, error: GimmalError) -> list[Call[Any]]:
-        """End one operation with an error; return its call if that was its last."""
-        call = self._call_by_number.pop(number)
-        return [call] if call.fail(number, error) else []
-
-    def _what(self, call: Call[Any], number: int) -> str:
-        """Return what was asked, of whom, for people."""
-        partition, command = call.parts[number - call.first]
-        argument = command[1]
-        key = argument if isinstance(argument, bytes) else argument[0]
-        shown = key[:64].decode("utf-8", "backslashreplace")
-        more = "" if argument is key else " and others"
-        return f"{call.name} {shown!r}{more} (partition {partition}, {self._routes.who_leads(partition)})"
+    def _look_for_late_calls(self, now: float) -> list[Call[Any]]:
+        """Look at every call under way. It happens about once per second, so no call needs a timer of its own."""
+        finished, look_at = self._recovery.look_for_late(now, self.why_not_ready)
+        finished += self._onlookers.fail(lambda call: self._verdicts.unseen(call, self.why_not_ready), now)
+        self._look_at = min(look_at, self._onlookers.next_deadline())
+        return finished

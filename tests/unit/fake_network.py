@@ -20,7 +20,7 @@ from gimmal.cluster.table import Table
 from gimmal.errors import GimmalError, RemoteProtocolError
 from gimmal.leader.memory import MemoryLimits
 from gimmal.node.data_plane import DataPlane
-from gimmal.types import Instant
+from gimmal.types import Instant, Operation
 from gimmal.wire.codec import decode, frames
 from gimmal.wire.kinds import TO_CLIENTS
 from gimmal.wire.messages import Message, Refusal, Reply, Request
@@ -91,6 +91,9 @@ class End:
         self.session.start(call, timeout, self.world.now)
         return outcome
 
+    def get_any(self, key: str, timeout: float = 5.0) -> Outcome:
+        return self.call(Commands.get, key, None, "any", timeout=timeout)
+
     def get(self, key: str, timeout: float = 5.0) -> Outcome:
         return self.call(Commands.get, key, None, "linearizable", timeout=timeout)
 
@@ -129,6 +132,16 @@ class End:
     def sent(self, kind: type[Message], since: int = 0) -> list[Any]:
         return [message for _, message in self.requests[since:] if type(message) is kind]
 
+    def operations(self, code: int) -> list[tuple[str, Operation]]:
+        """All operations of one kind that were sent, each with the address it went to."""
+        return [
+            (address, operation)
+            for address, message in self.requests
+            if isinstance(message, Request)
+            for operation in message.operations
+            if operation[5][0] == code
+        ]
+
 
 class World:
     """Nodes, clients, the messages between them, and the time."""
@@ -141,11 +154,11 @@ class World:
         self.ends: list[End] = []
         self.unplugged: set[str] = set()
         self.held: list[Callable[[], None]] | None = None
-        self.executed: Counter[tuple[bytes, int]] = Counter()
+        self.answered: Counter[tuple[bytes, int]] = Counter()
         self.received: Counter[tuple[bytes, int]] = Counter()
         self.refuse: Callable[[int], Refusal | None] = lambda number: None
         self.fate: Fate = lambda address, message: 0.001
-        self._on_the_way: list[tuple[float, int, str, End, bytes, bool]] = []
+        self._on_the_way: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
         self.cores: dict[str, DataPlane] = {}
         self.become(self.table)
@@ -168,6 +181,20 @@ class World:
         self.run(1.0)
         assert end.session.table is not None
         end.requests.clear()
+        return end
+
+    def writer(self, seeds: list[str] | None = None) -> End:
+        """A client that has its table, and a session in every partition."""
+        end = self.connect(seeds)
+        key_by_partition = {
+            self.partition(key): key for key in map("w{}".format, range(40 * len(self.table.partitions)))
+        }
+        end.call(Commands.delete_many, list(key_by_partition.values()))
+        self.run(1.0)
+        assert end.session.counters["sessions_opened"] == len(self.table.partitions)
+        self.received.clear()
+        end.requests.clear()
+        end.session.counters.clear()
         return end
 
     def join(self, seeds: list[str] | None = None, network: str | None = None) -> End:
@@ -198,14 +225,19 @@ class World:
     def send(self, address: str, end: End, frame: bytes, *, is_to_node: bool) -> None:
         delay = self.fate(address, decode(frame))
         if delay is not DROP:
-            self._sequence += 1
-            heapq.heappush(self._on_the_way, (self.now + delay, self._sequence, address, end, frame, is_to_node))
+            deliver = self._deliver_to_node if is_to_node else self._deliver_to_client
+            self.post(delay, lambda: deliver(address, end, frame))
 
-    def _deliver(self, address: str, end: End, frame: bytes, is_to_node: bool) -> None:
-        if not is_to_node:
-            end.receive(address, frame)
-            end.flush()
-            return
+    def post(self, delay: float, action: Callable[[], None]) -> None:
+        """Let something happen later."""
+        self._sequence += 1
+        heapq.heappush(self._on_the_way, (self.now + delay, self._sequence, action))
+
+    def _deliver_to_client(self, address: str, end: End, frame: bytes) -> None:
+        end.receive(address, frame)
+        end.flush()
+
+    def _deliver_to_node(self, address: str, end: End, frame: bytes) -> None:
         message = decode(frame)
         core = self.cores.get(address)
         if core is None:
@@ -213,11 +245,23 @@ class World:
         if isinstance(message, Request):
             message = self._refuse_some(core, address, end, message)
         core.receive(end.identity, message, self.instant())
-        for _, answer in core.drain():
+        self.settle(address, core)
+
+    def settle(self, address: str, core: DataPlane) -> None:
+        """Send what a node has to say."""
+        for identity, answer in core.drain():
             if isinstance(answer, Reply):
-                self.executed.update((end.identity, number) for number in answer.numbers)
+                self.answered.update((identity, number) for number in answer.numbers)
+            end = next(end for end in self.ends if end.identity == identity)
             for _, part in frames(answer):
                 self.send(address, end, part, is_to_node=False)
+
+    def node_deadline(self) -> float:
+        """When a node is to be ticked; here, where each is alone, none needs it."""
+        return float("inf")
+
+    def tick_nodes(self) -> None:
+        """Tick the nodes whose time has come."""
 
     def _refuse_some(self, core: DataPlane, address: str, end: End, request: Request) -> Request:
         """Refuse what the test wants refused; return the rest of the request."""
@@ -240,13 +284,15 @@ class World:
             due = [(max(self.now, end.session.next_deadline()), index) for index, end in enumerate(self.ends)]
             tick_at, index = min(due, default=(float("inf"), 0))
             arrives_at = self._on_the_way[0][0] if self._on_the_way else float("inf")
-            at = min(tick_at, arrives_at)
+            at = min(tick_at, arrives_at, self.node_deadline())
             if at > until:
                 self.now = until
                 return
             self.now = at
-            if arrives_at <= tick_at:
-                self._deliver(*heapq.heappop(self._on_the_way)[2:])
+            if arrives_at <= at:
+                heapq.heappop(self._on_the_way)[2]()
+            elif tick_at > at:
+                self.tick_nodes()
             else:
                 end = self.ends[index]
                 end.finished(end.session.tick(self.now))

@@ -9,16 +9,14 @@ from typing import Any
 import pytest
 
 from gimmal.client.commands import Commands
-from gimmal.client.session import ATTEMPTS_MAX
+from gimmal.client.retries import ATTEMPTS_MAX
 from gimmal.cluster.table import Addresses, Table
 from gimmal.errors import (
     ConfigError,
     InvalidArgument,
     NoRoute,
     NotAnInteger,
-    OperationTimeout,
     Overloaded,
-    Unavailable,
 )
 from gimmal.wire.codec import encode
 from gimmal.wire.messages import (
@@ -32,8 +30,7 @@ from gimmal.wire.messages import (
     Status,
     TableRows,
 )
-from tests.unit.fake_network import CLUSTER, DROP, End, Outcome, World, only_towards, three_nodes
-from tests.unit.tables import with_leaders
+from tests.unit.fake_network import CLUSTER, DROP, Outcome, World, only_towards, three_nodes
 
 SEEDS = ["h1:1", "h2:1", "h3:1"]
 
@@ -111,7 +108,7 @@ def test_an_overloaded_node_is_asked_again_after_growing_pauses(world: World) ->
     pauses = []
     for seed in range(30):
         world = World(seed)
-        end = world.connect()
+        end = world.writer()
         world.refuse = lambda number: Refusal.OVERLOADED
         sent_at: list[float] = []
 
@@ -152,7 +149,7 @@ def test_every_operation_of_a_call_has_ten_attempts_of_its_own(world: World) -> 
 
 
 def test_a_refusal_that_comes_twice_sends_nothing_twice(world: World) -> None:
-    end = world.connect()
+    end = world.writer()
     world.fate = only_towards(Reply, DROP)
     outcome = end.incr("key", timeout=60.0)
     world.run(0.01)
@@ -169,11 +166,11 @@ def test_a_refusal_that_comes_twice_sends_nothing_twice(world: World) -> None:
     world.fate = lambda address, message: 0.001
     world.run(5.0)
     assert [len(request.operations) for request in end.sent(Request)] == [1, 1]
-    assert outcome.result() == 2  # the first one was carried out too: only its refusals were made up
+    assert outcome.result() == 1  # the first one was carried out: its refusals were made up
 
 
 def test_errors_of_the_cluster_are_raised_by_their_names(world: World) -> None:
-    end = world.connect()
+    end = world.writer()
     first = end.call(Commands.set, "text", "abc", None, (False, False, False), None)
     second = end.incr("text")
     third = end.call(Commands.incr, "other", 1)
@@ -182,17 +179,13 @@ def test_errors_of_the_cluster_are_raised_by_their_names(world: World) -> None:
     assert isinstance(second.error(), NotAnInteger)
     assert "incr 'text'" in str(second.error())
     assert third.result() == 1
-    for outcome, refusal, kind in (
-        (end.incr("a", timeout=60.0), Refusal.INVALID, InvalidArgument),
-        (end.incr("b", timeout=60.0), 99, Overloaded),  # a refusal of the future: not carried out, so worth another try
+    for refusal, kind in (
+        (Refusal.INVALID, InvalidArgument),
+        (99, Overloaded),  # a refusal of the future: not carried out, so worth another try
     ):
-        world.fate = only_towards(Request, DROP)
-        world.run(0.0)
-        number = outcome.call.first
-        for _ in range(ATTEMPTS_MAX):
-            reply = Reply(CLUSTER, 1, 0, 1, 0, (), (), ((number, int(refusal), "why"),))
-            end.finished(end.session.receive("h1:1", reply, world.now))
-            world.run(1.0)
+        world.refuse = lambda number, refusal=refusal: refusal  # type: ignore[misc]
+        outcome = end.incr("a", timeout=60.0)
+        world.run(60.0)
         assert type(outcome.error()) is kind
 
 
@@ -206,7 +199,7 @@ def hostile_messages(dice: random.Random, world: World) -> Message:
     header = (cluster, dice.choice((0, 1, 2**62)), dice.choice((0, 7)), dice.choice((0, 1, 2, 2**63 - 1)))
     numbers = tuple(dice.choice((number, number + 1, dice.randint(1, 40))) for _ in range(dice.randint(0, 4)))
     results = tuple(dice.choice((None, 0, b"", "x", (), True, 2.5)) for _ in range(dice.randint(0, 4)))
-    refusals = tuple((other, dice.randint(2, 12), "because") for other in numbers[: dice.randint(0, 3)])
+    refusals = tuple((other, dice.randint(1, 14), "because") for other in numbers[: dice.randint(0, 3)])
     other_cluster = three_nodes(cluster=bytes(16))
     tables: list[Any] = [
         None,
@@ -291,107 +284,3 @@ def test_problems_are_counted_and_end_nothing(world: World) -> None:
     world.run(1.0)
     assert end.session.counters["problems"] == 1
     assert outcome.result() == 1
-
-
-# -- everything at once -------------------------------------------------------------------------------------
-
-
-class Storm:
-    """Faults of all kinds, drawn from one seed."""
-
-    def __init__(self, seed: int) -> None:
-        self.dice = dice = random.Random(seed)
-        self.world = World(seed)
-        self.ends = [self.world.connect(SEEDS) for _ in range(2)]
-        self.is_over = False
-        self.drop, self.slow = dice.choice((0.0, 0.05, 0.3)), dice.choice((0.0, 0.1, 0.5))
-        self.full = dice.choice((0.0, 0.1, 0.5, 0.9))
-        self.world.fate = self.fate
-        self.world.refuse = self.refuse
-        self.calls: list[tuple[End, str, float, Outcome]] = []
-
-    def fate(self, address: str, message: Message) -> float | None:
-        if self.is_over:
-            return 0.001
-        if self.dice.random() < self.drop:
-            return DROP
-        return self.dice.uniform(0.0, 4.0) if self.dice.random() < self.slow else self.dice.uniform(0.0, 0.01)
-
-    def refuse(self, number: int) -> Refusal | None:
-        return Refusal.OVERLOADED if not self.is_over and self.dice.random() < self.full else None
-
-    def step(self) -> None:
-        dice, world = self.dice, self.world
-        for _ in range(dice.randint(0, 8)):
-            end = dice.choice(self.ends)
-            key, timeout = f"key{len(self.calls)}", dice.uniform(0.01, 5.0)
-            outcome = end.get(key, timeout) if dice.random() < 0.3 else end.incr(key, timeout)
-            self.calls.append((end, key, timeout, outcome))
-        if dice.random() < 0.1:
-            world.unplugged ^= {dice.choice(SEEDS)}
-        if dice.random() < 0.05:
-            leaders = {p: dice.choice(("n1", "n2", "n3", None)) for p in dice.sample(range(64), 20)}
-            world.become(with_leaders(world.table, leaders), tuple(dice.sample(("n1", "n2", "n3"), 2)))
-        if dice.random() < 0.05:
-            end = dice.choice(self.ends)
-            for address, message in end.session.drain():  # a socket that is full for a moment
-                end.session.on_blocked(address, message)
-        world.run(dice.uniform(0.0, 0.2))
-
-    def end_well(self) -> None:
-        self.is_over = True
-        self.world.unplugged = set()
-        leaders = {partition: row.leader for partition, row in enumerate(three_nodes().partitions)}
-        self.world.become(with_leaders(self.world.table, leaders, version=1_000))
-        self.world.run(10.0)
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_each_write_is_carried_out_at_most_once_and_each_call_ends_once_in_time(seed: int) -> None:
-    storm = Storm(seed)
-    for _ in range(60):
-        storm.step()
-    storm.end_well()
-    kinds: Counter[str] = Counter()
-    for end, key, timeout, outcome in storm.calls:
-        where = f"seed {seed}, {key}"
-        assert len(outcome.ended_at) == 1, where
-        assert outcome.ended_at[0] <= outcome.started_at + timeout + 1e-6, where
-        if not outcome.call.is_write:
-            continue
-        times = storm.world.executed[end.identity, outcome.call.first]
-        assert times <= 1, where
-        error: Unavailable | OperationTimeout | None = None
-        try:
-            outcome.result()
-        except (Unavailable, OperationTimeout) as raised:
-            error = raised
-        kinds[type(error).__name__] += 1
-        if error is None:
-            assert times == 1, where
-        elif isinstance(error, Unavailable):
-            assert times == 0, f"{where}: {error}"
-        else:
-            assert error.maybe_applied, where
-    assert kinds["NoneType"], f"seed {seed}: {kinds}"
-    for end in storm.ends:
-        again = end.incr("after the storm")
-        storm.world.run(5.0)
-        assert again.result() > 0
-        assert not end.session.has_in_flight()
-
-
-def test_the_storms_reach_every_outcome() -> None:
-    kinds: Counter[str] = Counter()
-    for seed in range(12):
-        storm = Storm(seed)
-        for _ in range(40):
-            storm.step()
-        storm.end_well()
-        for _, _, _, outcome in storm.calls:
-            try:
-                outcome.result()
-                kinds["result"] += 1
-            except (NoRoute, Overloaded, OperationTimeout) as error:
-                kinds[type(error).__name__] += 1
-    assert set(kinds) == {"result", "NoRoute", "Overloaded", "OperationTimeout"}, kinds
