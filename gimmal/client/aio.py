@@ -233,7 +233,8 @@ class AsyncClient:
 
     async def counters(self) -> dict[str, int]:
         """Return what this client has counted: redirects and overloaded (refusals), resent_reads, resent_writes, sessions_opened, sessions_expired, problems,
-        protocol_errors."""
+        protocol_errors.
+        """
         if self._exchange is None:
             raise ClientClosed(self._why_closed)
         return dict(self._exchange.session.counters)

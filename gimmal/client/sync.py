@@ -200,7 +200,8 @@ class Client:
 
     def counters(self) -> dict[str, int]:
         """Return what this client has counted: redirects and overloaded (refusals), resent_reads, resent_writes, sessions_opened, sessions_expired, problems,
-        protocol_errors."""
+        protocol_errors.
+        """
         return dict(self._current_exchange().session.counters)
 
 

@@ -138,6 +138,15 @@ class ControlPlane:
         """Return answers to operators, and forget them."""
         return self._operators.drain()
 
+    @property
+    def is_fenced(self) -> bool:
+        """Whether this node is out of everything, by the newest table."""
+        return self.enrolment.state() == "fenced"
+
+    def ask_to_be_fenced(self, now: float) -> None:
+        """Ask to be taken out of everything: this node is about to stop, and leads nothing any more."""
+        self.enrolment.contact.request((commands.FENCE, self.enrolment.me.name, self.incarnation), now)
+
     def lease_is_valid(self, now: float) -> bool:
         """Say whether nobody else can have been given, by `now`, what the table gives to this node."""
         return self.enrolment.contact.lease.is_valid(now, self.tracking.version)

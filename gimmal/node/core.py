@@ -42,6 +42,7 @@ class NodeCore:
         self.data = DataPlane(settings.name, settings.memory_limits, dice, now)
         self._started_at_s = now.seconds
         self._now = now
+        self.had_to_leave = False  # whether there was anything to be handed over when it began to leave
         self._outbox: list[tuple[bytes, Message]] = []
         self._hand_over(now)
 
@@ -77,13 +78,17 @@ class NodeCore:
         self._hand_over(now)
 
     def leave(self, now: Instant) -> None:
-        """Begin to hand over everything that this node leads; `has_left` says when that is done."""
+        """Begin to hand over everything that this node leads, and then to leave all in-sync sets.
+
+        Else those who write would wait for it, until they find out that it is gone. `has_left` says when that is done.
+        """
+        self.had_to_leave = not self.data.has_left
         self.data.leave(now)
 
     @property
     def has_left(self) -> bool:
-        """Whether nothing is left to be handed over."""
-        return self.data.has_left
+        """Whether nobody waits for this node any more."""
+        return self.data.has_left and (not self.had_to_leave or self.control.is_fenced)
 
     # -- time -----------------------------------------------------------------------------------------------------
 
@@ -92,6 +97,8 @@ class NodeCore:
         self._now = now
         self.data.tick(now)
         self.data.relieve(self.control.take_reliefs())
+        if self.had_to_leave and self.data.has_left and not self.control.is_fenced:
+            self.control.ask_to_be_fenced(now.seconds)
         request = self.data.take_request()
         if request is not None:
             ask = self.control.hand_over if request.is_handover else self.control.alter_in_sync

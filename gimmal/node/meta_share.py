@@ -184,7 +184,7 @@ class MetaShare:
         """Decide about a request, or say who does."""
         command = message.command
         ticket = (address, message.number)
-        if not (commands.is_well_formed(command) and command[0] in commands.FROM_NODES):
+        if not (commands.is_well_formed(command) and _may_ask(message)):
             result: Result | None = Result(Outcome.MALFORMED, 0, "nodes cannot ask for that")
         elif not self.is_leader:
             result = Result(Outcome.NOT_LEADER)
@@ -296,3 +296,11 @@ class MetaShare:
         if address:
             text = result.text[: limits.TEXT_BYTES_MAX]
             self._outbox.append((address, MetaReply(*BLANK, number, int(result.outcome), result.value, text, leader)))
+
+
+def _may_ask(message: MetaRequest) -> bool:
+    """Say whether a node may ask for a command: to be fenced it may ask for itself alone."""
+    command = message.command
+    if command[0] == commands.FENCE:
+        return command[1:] == (message.sender, message.source)
+    return command[0] in commands.FROM_NODES

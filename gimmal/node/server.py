@@ -32,6 +32,8 @@ logger = logging.getLogger("gimmal.node")
 _SAFETY_TICK_S: Final = 0.1
 _COMPLAIN_EVERY_S: Final = 60.0
 _LEAVES_WITHIN_S: Final = 3.0
+_FAREWELL_S: Final = 0.3
+"""For how long a node that has handed over tells its clients so."""
 _SAVES_PER_TURN_MAX: Final = 1_000
 _NEVER: Final = float("inf")
 _CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -76,6 +78,7 @@ class Server:
         self._timer_at_s = _NEVER
         self._broken_by: BaseException | None = None
         self._leaving_because = ""
+        self._has_left = False
         self._bad_node_frames = 0
         self._complains_at_s = 0.0
         self._grumbles_at_s = 0.0
@@ -130,6 +133,8 @@ class Server:
 
     def stop(self, cause: str = "stop()") -> None:
         """End `run` after the current turn."""
+        if self._stopped.is_set():
+            return
         logger.info("node %s is stopping: %s", self._core.name, cause)
         self._stopped.set()
 
@@ -222,8 +227,9 @@ class Server:
         if clients_have_more or (answers and self._clients.has_more()):  # sending eats the signal
             self._loop.call_soon(self._on_clients)
         self._arm_timer()
-        if self._leaving_because and core.has_left and not self._stopped.is_set():
-            self.stop(self._leaving_because)
+        if self._leaving_because and not self._has_left and core.has_left:
+            self._has_left = True
+            self._loop.call_later(_FAREWELL_S if core.had_to_leave else 0.0, self.stop, self._leaving_because)
 
     def _save(self, now: Instant) -> None:
         """Save until the core has nothing more to save: what it hears of one save may bring about the next."""
