@@ -2,7 +2,6 @@
 
     start n1 [expect 3] [join n1 n2 ...] [as n2] [at n3]     start a process; `as` gives it a name, `at` an address
     copies 3               of every partition, in clusters that are founded from now on
-    serve                  leaders take copies into the isr at once, and hand over what they are advised to
     leaders                show how many partitions each node leads
     run 2                  time passes; what the nodes log is shown with the second at which they did
     watch Ping Ack ...     show these messages while they arrive (nothing: no more)
@@ -23,7 +22,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gimmal.cluster.table import ALIVE, Addresses
+from gimmal.cluster.table import Addresses
 from gimmal.node.core import NodeCore
 from gimmal.node.settings import NodeSettings
 from gimmal.types import Instant
@@ -44,7 +43,6 @@ class Process:
         self.peer = peer
         self.is_paused = False
         self.waiting: list[PeerMessage] = []
-        self.asked: list[Any] = []
 
 
 class Stage:
@@ -62,7 +60,6 @@ class Stage:
         self.count = 0
         self.copies = 1
         self.is_serving = False
-        self.numbers = 0
         self.clusters: list[str] = []
         self.commands: dict[str, Callable[..., Iterator[str]]] = {
             "start": self.start,
@@ -77,7 +74,6 @@ class Stage:
             "mend": self.mend,
             "status": self.status,
             "copies": self.set_copies,
-            "serve": self.serve,
             "leaders": self.leaders,
         }
 
@@ -180,10 +176,6 @@ class Stage:
         self.copies = int(copies)
         yield from ()
 
-    def serve(self) -> Iterator[str]:
-        self.is_serving = True
-        yield from ()
-
     def leaders(self) -> Iterator[str]:
         tables = [process.core.control.table for process in self.processes.values()]
         table = max((table for table in tables if table is not None), key=lambda table: table.version)
@@ -218,8 +210,6 @@ class Stage:
 
     def turn(self, process: Process) -> Iterator[str]:
         core = process.core
-        if self.is_serving:
-            self.lead(process)
         core.tick(self.instant())
         while core.unsaved() is not None:
             core.on_saved(self.instant())
@@ -228,26 +218,6 @@ class Stage:
         for level, text in core.complaints():
             yield self.line(process.label, text if level == "info" else f"{level.upper()}: {text}")
         self.push(max(core.next_deadline(), self.now), process, None)
-
-    def lead(self, process: Process) -> None:
-        """Do what a leader of partitions does with its rows, as if all its copies always had everything."""
-        control = process.core.control
-        table, me = control.table, control.enrolment.me.name
-        alive = {row.name: row.incarnation for row in table.nodes if row.status == ALIVE} if table else {}
-        changes = []
-        for number, row in enumerate(table.partitions if table else ()):
-            in_sync = tuple((name, alive[name]) for name in row.replicas if name in alive)
-            wanted = (number, row.epoch, row.version, in_sync)
-            if row.leader == me and in_sync != row.in_sync and wanted not in process.asked:
-                process.asked.append(wanted)
-                changes.append(wanted)
-        if changes:
-            self.numbers += 1
-            control.alter_in_sync(self.numbers, tuple(changes), self.now)
-        reliefs = control.take_reliefs()
-        if reliefs:
-            self.numbers += 1
-            control.hand_over(self.numbers, tuple(reliefs), self.now)
 
     def post(self, sender: Process, address: str, message: PeerMessage) -> None:
         if address in self.refusing:

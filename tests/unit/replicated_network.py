@@ -91,18 +91,18 @@ class Trio(World):
     def close_sessions(self, key: str) -> None:
         """Let the leader of a key close all sessions of its partition, as after a long silence."""
         core = self.cores[self.owner(key)]
-        replica = core.holdings.replicas[self.partition(key)]
+        replica = core.serving.holdings.replicas[self.partition(key)]
         if replica.is_ready:
             for session, number in list(replica.engine.sessions.idle_since(limits.INTEGER_MAX)):
                 command = (commands.CLOSE_SESSION, session, number)
-                core.holdings.propose(replica, None, (0, 0, 0), command, self.instant().unix_ms)
+                core.serving.holdings.propose(replica, None, (0, 0, 0), command, self.instant().unix_ms)
             self.settle(self.owner(key), core)
 
     # -- between nodes ------------------------------------------------------------------------------------
 
     def settle(self, address: str, core: DataPlane) -> None:
         super().settle(address, core)
-        core.take_isr_request()  # there is nobody to ask
+        core.take_request()  # there is nobody to ask
         for member, message in core.drain_for_nodes(self.instant()):
             message.cluster, message.source, message.sender = self.table.cluster, core.incarnation, core.name
             self._send_to_node(address, member, encode(message))
@@ -133,7 +133,7 @@ class Trio(World):
 
     def value(self, key: str) -> int:
         """The counter that the leader of a key has committed; 0 if there is none."""
-        replica = self.cores[self.owner(key)].holdings.replicas[self.partition(key)]
+        replica = self.cores[self.owner(key)].serving.holdings.replicas[self.partition(key)]
         record = replica.engine.keys.records.get(key.encode())
         return integer_of(record[VERSION_BYTES:]) or 0 if record is not None else 0
 

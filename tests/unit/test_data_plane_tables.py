@@ -39,7 +39,7 @@ def test_what_is_not_led_any_more_is_kept_and_not_served() -> None:
     plane = new_core()
     ask(plane, set_(b"k"), set_(b"l", ttl_ms=50))
     plane.adopt(FENCED_TABLE, 1, START)
-    assert ask(plane, get(b"k")) == [Refusal.MOVED]
+    assert ask(plane, set_(b"k")) == [Refusal.MOVED]
     assert (plane.facts()["partitions_led"], plane.facts()["partitions_held"]) == (0, PARTITIONS)
     assert plane.facts()["entries"] == 2
 
@@ -50,7 +50,7 @@ def test_what_is_led_again_is_as_it_was_under_the_new_epoch() -> None:
     plane.adopt(FENCED_TABLE, 1, START)
     plane.adopt(BACK_TABLE, 1, START)
     assert ask(plane, get(b"k")) == [NEW + ONE]
-    assert {replica.epoch for replica in plane._led.values()} == {3}
+    assert {replica.epoch for replica in plane.serving._led.values()} == {3}
 
 
 def test_keys_of_a_partition_that_is_led_again_expire() -> None:
@@ -77,7 +77,7 @@ def test_keys_of_a_partition_that_is_led_again_can_be_evicted() -> None:
 def test_a_victim_of_a_partition_that_is_not_led_is_passed_over() -> None:
     plane = new_core(MemoryLimits(max_entries=1, policy="lru"))
     ask(plane, set_(b"k"))
-    (home,) = [partition for partition, keys in plane._led_keys.items() if keys.records]
+    (home,) = [partition for partition, keys in plane.serving._led_keys.items() if keys.records]
     one_lost = list(TABLE.partitions)
     one_lost[home] = FENCED_TABLE.partitions[home]
     plane.adopt(Table(TABLE.cluster, 2, TABLE.voters, TABLE.nodes, tuple(one_lost)), 1, START)

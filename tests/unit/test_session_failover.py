@@ -81,7 +81,7 @@ def test_an_opening_whose_answer_is_lost_is_sent_again_and_a_late_one_counts(tri
     assert outcome.ended_at == [pytest.approx(outcome.started_at + 4.0, abs=0.1)]
     (sent,) = {operation[3] for _, operation in end.operations(commands.INCR)}  # by the first answer, not the second
     assert sent == min(
-        trio.cores[trio.owner("key")].holdings.replicas[trio.partition("key")].engine.sessions.windows,
+        trio.cores[trio.owner("key")].serving.holdings.replicas[trio.partition("key")].engine.sessions.windows,
         key=lambda session: (session != sent, session),
     )
     assert end.session.counters["sessions_opened"] == 1
