@@ -3,10 +3,10 @@
 The route of a partition is that of its leader. What any copy may answer takes turns among the copies (`any_link`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
-from gimmal.cluster.table import ALIVE, Table
+from gimmal.cluster.table import ALIVE, PartitionRow, Table
 from gimmal.errors import ConfigError
 from gimmal.types import Operation
 
@@ -125,7 +125,9 @@ class Routes:
             link.queue = []
         if links.keys() != self.links.keys():
             self.links = links
-        self.by_partition = [(link_by_name.get(row.leader, self._nowhere), row.epoch) for row in table.partitions]
+        self.by_partition = [
+            (link_by_name.get(_whom_to_ask(row, link_by_name), self._nowhere), row.epoch) for row in table.partitions
+        ]
         return queued
 
     def _choose_network(self, table: Table) -> str:
@@ -139,3 +141,10 @@ class Routes:
                 if addresses.client in self._seeds:
                     return name
         return known[0]
+
+
+def _whom_to_ask(row: PartitionRow, known: Collection[str | None]) -> str | None:
+    """Return the node to ask about a partition: its leader; if all is lost, anybody who holds it, to say so."""
+    if row.leader is None and row.is_lost:
+        return next((name for name in row.replicas if name in known), None)
+    return row.leader

@@ -393,6 +393,11 @@ class Serving:
                     self._propose(self._led[other], None, _TIMER, evict)
 
     def _refuse_moved(self, peer: bytes, number: int, partition: int) -> None:
+        rows = self._seen.partitions if self._seen is not None else ()
+        if partition < len(rows) and rows[partition].is_lost:
+            text = f"every copy of partition {partition} came back without what it held; see gimmal recover"
+            self._replies.refuse(peer, number, Refusal.DATA_LOST, text)
+            return
         self._counters["moved"] += 1
         self._replies.refuse(peer, number, Refusal.MOVED, f"{self.me.name} does not lead partition {partition}")
 

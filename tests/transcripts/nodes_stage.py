@@ -59,7 +59,6 @@ class Stage:
         self.events: list[tuple[float, int, Process, Any]] = []
         self.count = 0
         self.copies = 1
-        self.is_serving = False
         self.clusters: list[str] = []
         self.commands: dict[str, Callable[..., Iterator[str]]] = {
             "start": self.start,

@@ -31,7 +31,7 @@ def leading() -> tuple[Node, Meta]:
 def advised_to(node: Node) -> list[Any]:
     """What the data plane of a node is advised to hand over from now on; it does not follow."""
     advised: list[Any] = []
-    node.core.data.relieve = advised.extend  # type: ignore[method-assign]
+    node.core.data.relieve = advised.extend  # type: ignore[method-assign, assignment]
     return advised
 
 
