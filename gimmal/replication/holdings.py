@@ -209,7 +209,8 @@ class Holdings:
         self._outbox.append((sender, ack))
 
     def _align(self, replica: Replica, seq: int, seq_epoch: int) -> None:
-        if replica.align(seq, seq_epoch):
+        """Take it that a leader, which does not know how far this copy is, guesses it to be there."""
+        if replica.align(seq, seq_epoch) and replica.log.last >= seq:
             self._unaligned.pop(replica, None)
         elif replica not in self._unaligned:
             self._unaligned[replica] = None
@@ -275,14 +276,17 @@ class Holdings:
                 progress.stream.offer(replica, progress)
 
     def _tell_histories(self, now: float) -> None:
-        """Tell each leader of copies that are not aligned with it what they have."""
+        """Tell each leader of copies that are not aligned with it, or that it has forgotten, what they have."""
         self._align_at_s = now + RESEND_AFTER_S if self._unaligned else _NEVER
         by_leader: dict[Incarnation, list[tuple[int, int, Any]]] = {}
         for replica in list(self._unaligned):
             view = replica.view
-            if view is None or view.leader in (None, self.me) or replica.aligned_epoch == view.epoch:
+            if view is None or view.leader in (None, self.me):
                 del self._unaligned[replica]
-            elif self.me in view.holders and replica.partition not in self._incoming:
+                continue
+            if replica.aligned_epoch == view.epoch:
+                del self._unaligned[replica]  # once is enough: if it is lost, the leader guesses again
+            if self.me in view.holders:
                 assert view.leader is not None
                 by_leader.setdefault(view.leader, []).append((replica.partition, view.epoch, replica.history()))
         for leader, histories in by_leader.items():
