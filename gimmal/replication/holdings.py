@@ -309,14 +309,16 @@ class Holdings:
                 tag = (replica.partition, leading.view.epoch, replica.commit, epoch, replica.log.now_ms)
                 self._outgoing[progress] = (replica, Outgoing(tag, replica.engine, progress, now))
 
-    def _send_chunks(self, now: float) -> None:
+    def _end_transfers(self) -> None:
+        """Give up snapshots that are of no use any more: nobody waits for them, or what follows them is forgotten."""
         for progress, (replica, outgoing) in list(self._outgoing.items()):
             leading = replica.leading
-            is_over = leading is None or progress not in leading.followers
-            if is_over or replica.log.base > outgoing.tag[2]:
-                del self._outgoing[progress]  # or what follows it is forgotten: it takes another one
-                self._needy[progress] = replica
-                continue
+            if leading is None or progress not in leading.followers or replica.log.base > outgoing.tag[2]:
+                del self._outgoing[progress]
+                self._needy[progress] = replica  # it takes another one, if it still waits
+
+    def _send_chunks(self, now: float) -> None:
+        for progress, (_, outgoing) in self._outgoing.items():
             self._outbox += [(progress.member, chunk) for chunk in outgoing.messages(now)]
 
     def _on_snapshot_chunk(self, message: SnapshotChunk, sender: Incarnation, now: Instant) -> None:
@@ -424,6 +426,7 @@ class Holdings:
             if stream.needy:
                 self._needy |= stream.needy
                 stream.needy = {}
+        self._end_transfers()  # first: no timer reminds of those that are to begin anew
         if self._needy:
             self._start_transfers(now.seconds)
         if self._outgoing:
