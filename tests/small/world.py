@@ -237,7 +237,8 @@ class World:
             return  # refused, and tried again by its client
         known = front_door.known_reply(node, replica, request)
         if known is not front_door.NOTHING:
-            request.client.on_reply(request, known)
+            if known is not front_door.SILENCE:
+                request.client.on_reply(request, known)
             return
         origin = (request.session, request.number, request.floor)
         node.holdings.propose(replica, request, origin, request.command, node.at(self.now_s).unix_ms)
@@ -305,7 +306,9 @@ class World:
     def _fence(self) -> None:
         """Fence somebody, dead or not, or take back who is alive after all."""
         fenced = [row.name for row in self.meta.table.nodes if row.status != ALIVE]
-        name = self.dice.choice(fenced) if fenced and self.dice.random() < 0.75 else self.dice.choice(plan.NAMES)
+        leader = self.meta.row(self.dice.choice(self.partitions)).leader
+        whom = leader if leader is not None and self.dice.random() < 0.3 else self.dice.choice(plan.NAMES)
+        name = self.dice.choice(fenced) if fenced and self.dice.random() < 0.75 else whom
         if name not in fenced:
             self.counts["fences"] += 1
             self.meta_fence(name)
