@@ -232,7 +232,9 @@ class AsyncClient:
         return await self._exchange.overview(self._timeout if timeout is None else check_timeout(timeout))
 
     async def counters(self) -> dict[str, int]:
-        """Return what this client has counted: redirects and overloaded (refusals), resent_reads, resent_writes, sessions_opened, sessions_expired, problems,
+        """Return what this client has counted.
+
+        redirects and overloaded (refusals), resent_reads, resent_writes, sessions_opened, sessions_expired, problems,
         protocol_errors.
         """
         if self._exchange is None:

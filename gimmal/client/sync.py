@@ -199,7 +199,9 @@ class Client:
         return self._current_exchange(timeout).overview(timeout)
 
     def counters(self) -> dict[str, int]:
-        """Return what this client has counted: redirects and overloaded (refusals), resent_reads, resent_writes, sessions_opened, sessions_expired, problems,
+        """Return what this client has counted.
+
+        redirects and overloaded (refusals), resent_reads, resent_writes, sessions_opened, sessions_expired, problems,
         protocol_errors.
         """
         return dict(self._current_exchange().session.counters)

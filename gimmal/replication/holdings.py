@@ -2,7 +2,7 @@
 
     Replica   one copy: its log, its state, what it knows as a leader
     Stream    what goes to one other node, for all partitions that are led here
-    Outgoing  snapshots for copies that are too far behind
+    Transfers  snapshots for copies that are too far behind
     Petition  what the meta group is asked for: other in-sync sets
     Confirming  reads that wait for the other copies to say that this leader is still the leader
 
@@ -27,7 +27,7 @@ from gimmal.replication.petition import Petition
 from gimmal.replication.progress import Progress
 from gimmal.replication.replica import Committed, Replica
 from gimmal.replication.stream import Stream
-from gimmal.replication.transfer import RESEND_AFTER_S, Incoming, Outgoing
+from gimmal.replication.transfer import RESEND_AFTER_S, Incoming, Transfers
 from gimmal.replication.view import View
 from gimmal.store.engine import Engine
 from gimmal.store.footprint import Footprint
@@ -46,7 +46,6 @@ from gimmal.wire.peer_messages import (
 
 COMMIT_AFTER_S: Final = 0.05
 LOG_BYTES: Final = 64 * 1024 * 1024
-TRANSFERS_MAX: Final = 16
 _LOOK_EVERY_S: Final = 0.1
 _NEVER: Final = float("inf")
 
@@ -76,8 +75,7 @@ class Holdings:
         self._applied: deque[tuple[Replica, int, int]] = deque()  # (copy, up to where, bytes of it), oldest first
         self._streams: dict[Incarnation, Stream] = {}
         self._numbers = count(1)
-        self._needy: dict[Progress, Replica] = {}  # followers that wait for a snapshot to begin
-        self._outgoing: dict[Progress, tuple[Replica, Outgoing]] = {}
+        self._transfers = Transfers()
         self._incoming: dict[int, Incoming] = {}
         self._dirty: list[Replica] = []
         self._untold: dict[Replica, None] = {}  # committed, and not said to all followers
@@ -242,7 +240,8 @@ class Holdings:
         self._outbox.append((sender, ack))
 
     def _align(self, replica: Replica, seq: int, seq_epoch: int) -> None:
-        if replica.align(seq, seq_epoch):
+        """Take it that a leader, which does not know how far this copy is, guesses it to be there."""
+        if replica.align(seq, seq_epoch) and replica.log.last >= seq:
             self._unaligned.pop(replica, None)
         elif replica not in self._unaligned:
             self._unaligned[replica] = None
@@ -309,21 +308,23 @@ class Holdings:
                 continue  # it is aligned already: this was said before
             common = replica.log.last_common(history)
             if common is None:
-                progress.is_installing = True
-                self._needy[progress] = replica
+                self._transfers.add(replica, progress)
             else:
                 progress.align(common)
                 progress.stream.offer(replica, progress)
 
     def _tell_histories(self, now: float) -> None:
-        """Tell each leader of copies that are not aligned with it what they have."""
+        """Tell each leader of copies that are not aligned with it, or that it has forgotten, what they have."""
         self._align_at_s = now + RESEND_AFTER_S if self._unaligned else _NEVER
         by_leader: dict[Incarnation, list[tuple[int, int, Any]]] = {}
         for replica in list(self._unaligned):
             view = replica.view
-            if view is None or view.leader in (None, self.me) or replica.aligned_epoch == view.epoch:
+            if view is None or view.leader in (None, self.me):
                 del self._unaligned[replica]
-            elif self.me in view.holders and replica.partition not in self._incoming:
+                continue
+            if replica.aligned_epoch == view.epoch:
+                del self._unaligned[replica]  # once is enough: if it is lost, the leader guesses again
+            if self.me in view.holders:
                 assert view.leader is not None
                 by_leader.setdefault(view.leader, []).append((replica.partition, view.epoch, replica.history()))
         for leader, histories in by_leader.items():
@@ -332,29 +333,6 @@ class Holdings:
             self._outbox.append((leader, message))
 
     # -- snapshots --------------------------------------------------------------------------------------------------
-
-    def _start_transfers(self, now: float) -> None:
-        """Begin to send the snapshots that followers need, if there is room."""
-        for progress, replica in list(self._needy.items()):
-            leading = replica.leading
-            if leading is None or progress not in leading.followers:
-                del self._needy[progress]
-            elif len(self._outgoing) < TRANSFERS_MAX and _may_be_copied(replica):
-                del self._needy[progress]
-                epoch = replica.log.epoch_at(replica.commit)
-                assert epoch is not None, "what was applied last is never forgotten"
-                tag = (replica.partition, leading.view.epoch, replica.commit, epoch, replica.log.now_ms)
-                self._outgoing[progress] = (replica, Outgoing(tag, replica.engine, progress, now))
-
-    def _send_chunks(self, now: float) -> None:
-        for progress, (replica, outgoing) in list(self._outgoing.items()):
-            leading = replica.leading
-            is_over = leading is None or progress not in leading.followers
-            if is_over or replica.log.base > outgoing.tag[2]:
-                del self._outgoing[progress]  # or what follows it is forgotten: it takes another one
-                self._needy[progress] = replica
-                continue
-            self._outbox += [(progress.member, chunk) for chunk in outgoing.messages(now)]
 
     def _on_snapshot_chunk(self, message: SnapshotChunk, sender: Incarnation, now: Instant) -> None:
         replica = self.replicas.get(message.partition)
@@ -390,27 +368,17 @@ class Holdings:
         replica = self.replicas.get(message.partition)
         leading = replica.leading if replica is not None else None
         progress = leading.followers_by_member.get(sender) if leading is not None else None
-        found = self._outgoing.get(progress) if progress is not None else None
-        if replica is None or progress is None or found is None:
-            return
-        _, outgoing = found
-        partition, epoch, base, *_ = outgoing.tag
-        if (partition, epoch, base) != (message.partition, message.epoch, message.base):
-            return
-        outgoing.on_ack(message, now.seconds)
-        if not message.is_complete:
-            return
-        del self._outgoing[progress]
-        progress.on_installed(base)
-        progress.stream.offer(replica, progress)
-        self._on_progress(replica, progress, now.seconds)
+        if replica is not None and progress is not None and self._transfers.on_ack(message, progress, now.seconds):
+            progress.on_installed(message.base)
+            progress.stream.offer(replica, progress)
+            self._on_progress(replica, progress, now.seconds)
 
     # -- time, out --------------------------------------------------------------------------------------------------
 
     def next_deadline(self) -> float:
         """Return when to call `tick` next, in the clock of `Instant.seconds`."""
         streams = min((stream.next_deadline() for stream in self._streams.values()), default=_NEVER)
-        transfers = min((outgoing.next_deadline() for _, outgoing in self._outgoing.values()), default=_NEVER)
+        transfers = self._transfers.next_deadline()
         is_watching = any(stream.owes_since_s < _NEVER for stream in self._streams.values())
         looks_at_s = self._look_at_s if is_watching else _NEVER
         confirms_at_s = self.confirming.next_deadline()
@@ -463,14 +431,10 @@ class Holdings:
             self._tell_histories(now.seconds)
         for member, stream in self._streams.items():
             self._outbox += [(member, append) for append in stream.messages(now.seconds)]
-            if stream.needy:
-                self._needy |= stream.needy
-                stream.needy = {}
+            for progress, replica in stream.take_needy():
+                self._transfers.add(replica, progress)
         self._outbox += self.confirming.messages(now.seconds)
-        if self._needy:
-            self._start_transfers(now.seconds)
-        if self._outgoing:
-            self._send_chunks(now.seconds)
+        self._outbox += self._transfers.messages(now.seconds)
         outbox, self._outbox = self._outbox, []
         return outbox
 
@@ -480,15 +444,6 @@ def _tail_bytes(replica: Replica) -> int:
     if replica.leading is None:
         return 0
     return sum(replica.log.sizes[replica.commit - replica.log.base :])
-
-
-def _may_be_copied(replica: Replica) -> bool:
-    """Say whether a leader may send its state: when it knows what is committed, or cannot learn it without doing so.
-
-    With too few copies in sync its no-op does not commit before others have joined, and these may need what it has
-    forgotten. What it has applied is committed, only perhaps not all; and whoever acknowledged more needs no snapshot.
-    """
-    return replica.is_ready or (replica.leading is not None and not replica.leading.can_commit)
 
 
 def _bytes_between(replica: Replica, before: int) -> int:

@@ -57,13 +57,13 @@ class Stream:
         "_in_flight_bytes",
         "_is_silent",
         "_latencies",
+        "_needy",
         "_numbers",
         "_refused",
         "_retry_at_s",
         "_waiting",
         "heard_at_s",
         "member",
-        "needy",
         "owes_since_s",
     )
 
@@ -71,7 +71,7 @@ class Stream:
         self.member = member
         self.heard_at_s = -_NEVER
         self.owes_since_s = _NEVER
-        self.needy: dict[Progress, Replica] = {}  # whose log does not reach back here: they need a snapshot
+        self._needy: dict[Progress, Replica] = {}  # whose log does not reach back here: they need a snapshot
         self._refused: dict[Progress, Replica] = {}
         self._retry_at_s = _NEVER
         self._waiting: dict[Progress, Replica] = {}
@@ -89,6 +89,13 @@ class Stream:
     def offer(self, replica: "Replica", progress: Progress) -> None:
         """Note that a partition has something for this node."""
         self._waiting[progress] = replica
+
+    def take_needy(self) -> list[tuple[Progress, "Replica"]]:
+        """Return the followers to whom the logs do not reach back any more, and forget them: they need snapshots."""
+        if not self._needy:
+            return []
+        needy, self._needy = self._needy, {}
+        return list(needy.items())
 
     # -- out --------------------------------------------------------------------------------------------------------
 
@@ -118,8 +125,7 @@ class Stream:
             prev_epoch = log.epoch_at(prev)
             aligned_epoch = log.epoch_at(progress.aligns_at) if progress.aligns_at is not None else None
             if prev_epoch is None or (progress.aligns_at is not None and aligned_epoch is None):
-                progress.is_installing = True
-                self.needy[progress] = replica
+                self._needy[progress] = replica
                 continue
             if progress.aligns_at is not None and aligned_epoch is not None:
                 alignments.append((partition, epoch, progress.aligns_at, aligned_epoch))

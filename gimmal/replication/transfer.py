@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from gimmal.replication.progress import Progress
+from gimmal.replication.replica import Replica
 from gimmal.store.engine import Engine
 from gimmal.store.footprint import Footprint
 from gimmal.store.snapshot import chunks
+from gimmal.types import Incarnation
 from gimmal.wire.codec import pack_tree
 from gimmal.wire.messages import Wire
 from gimmal.wire.peer_messages import BLANK, SnapshotAck, SnapshotChunk
@@ -23,6 +25,8 @@ from gimmal.wire.peer_messages import BLANK, SnapshotAck, SnapshotChunk
 CHUNK_BYTES: Final = 128 * 1024
 CHUNKS_AHEAD: Final = 8
 RESEND_AFTER_S: Final = 0.3
+TRANSFERS_MAX: Final = 16
+_NEVER: Final = float("inf")
 
 Tag = tuple[int, int, int, int, int]
 """(partition, epoch, base, epoch of the entry there, time of the log there)."""
@@ -43,7 +47,6 @@ class Outgoing:
         self._ahead: dict[int, SnapshotChunk] = {}
         self._upcoming: Wire | None = next(self._chunks)
         self._next_index = 0
-        self._sent_below = 0
         self._moved_at_s = now
 
     def messages(self, now: float) -> Iterator[SnapshotChunk]:
@@ -74,20 +77,96 @@ class Outgoing:
         return self._moved_at_s + RESEND_AFTER_S
 
 
+class Transfers:
+    """The snapshots that one node sends, a few at a time; other followers wait."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Progress, Replica] = {}
+        self._outgoing: dict[Progress, tuple[Replica, Outgoing]] = {}
+
+    def add(self, replica: Replica, progress: Progress) -> None:
+        """Let a follower of a partition that is led here have a snapshot."""
+        progress.is_installing = True
+        self._waiting[progress] = replica
+
+    def messages(self, now: float) -> list[tuple[Incarnation, SnapshotChunk]]:
+        """Return the chunks that are due, and to whom they go."""
+        if not self._waiting and not self._outgoing:
+            return []
+        self._end()  # first: no timer reminds of those that are to begin anew
+        self._begin(now)
+        return [
+            (progress.member, chunk)
+            for progress, (_, outgoing) in self._outgoing.items()
+            for chunk in outgoing.messages(now)
+        ]
+
+    def _end(self) -> None:
+        """Give up snapshots that are of no use any more: nobody waits for them, or what follows them is forgotten."""
+        for progress, (replica, outgoing) in list(self._outgoing.items()):
+            leading = replica.leading
+            if leading is None or progress not in leading.followers or replica.log.base > outgoing.tag[2]:
+                del self._outgoing[progress]
+                self._waiting[progress] = replica  # it takes another one, if it still waits
+
+    def _begin(self, now: float) -> None:
+        """Begin as many as there is room for."""
+        for progress, replica in list(self._waiting.items()):
+            leading = replica.leading
+            if leading is None or progress not in leading.followers:
+                del self._waiting[progress]
+            elif len(self._outgoing) < TRANSFERS_MAX and _may_be_copied(replica):
+                del self._waiting[progress]
+                epoch = replica.log.epoch_at(replica.commit)
+                assert epoch is not None, "what was applied last is never forgotten"
+                tag = (replica.partition, leading.view.epoch, replica.commit, epoch, replica.log.now_ms)
+                self._outgoing[progress] = (replica, Outgoing(tag, replica.engine, progress, now))
+
+    def on_ack(self, message: SnapshotAck, progress: Progress, now: float) -> bool:
+        """Take what a follower says of its snapshot; True if it has it."""
+        found = self._outgoing.get(progress)
+        if found is None:
+            return False
+        _, outgoing = found
+        partition, epoch, base, *_ = outgoing.tag
+        if (partition, epoch, base) != (message.partition, message.epoch, message.base):
+            return False
+        outgoing.on_ack(message, now)
+        if message.is_complete:
+            del self._outgoing[progress]
+        return message.is_complete
+
+    def next_deadline(self) -> float:
+        """Return when to ask for `messages` again, if nothing is heard."""
+        return min((outgoing.next_deadline() for _, outgoing in self._outgoing.values()), default=_NEVER)
+
+
+def _may_be_copied(replica: Replica) -> bool:
+    """Say whether a leader may send its state: when it knows what is committed, or cannot learn it without doing so.
+
+    With too few copies in sync its no-op does not commit before others have joined, and these may need what it has
+    forgotten. What it has applied is committed, only perhaps not all; and whoever acknowledged more needs no snapshot.
+    """
+    return replica.is_ready or (replica.leading is not None and not replica.leading.can_commit)
+
+
 class Incoming:
-    """The chunks of one snapshot, as far as they have come."""
+    """The chunks of one snapshot, as far as they have come.
+
+    Which one it is say epoch and base: one leader's state after one entry is always cut in the same way.
+    """
 
     def __init__(self, chunk: SnapshotChunk) -> None:
-        self._tag = _tag(chunk)
+        self._place = (chunk.epoch, chunk.base)
         self._chunks: list[Any] = []
 
     def is_of(self, chunk: SnapshotChunk) -> bool:
         """Say whether a chunk belongs to this snapshot."""
-        return self._tag == _tag(chunk)
+        return self._place == (chunk.epoch, chunk.base)
 
     def is_before(self, chunk: SnapshotChunk) -> bool:
         """Say whether a chunk belongs to a snapshot that its leader has taken after this one."""
-        return self._tag[1:3] < _tag(chunk)[1:3]
+        return self._place < (chunk.epoch, chunk.base)
 
     @property
     def count(self) -> int:
@@ -104,7 +183,3 @@ class Incoming:
     def engine(self, footprint: Footprint) -> Engine:
         """Return the state that the chunks make. Raises ValueError or TypeError if they make none."""
         return Engine.from_chunks(footprint, self._chunks)
-
-
-def _tag(chunk: SnapshotChunk) -> Tag:
-    return (chunk.partition, chunk.epoch, chunk.base, chunk.base_epoch, chunk.now_ms)

@@ -11,10 +11,11 @@ from tests.small.node import Node
 from tests.unit import meta_states
 
 NOTHING: Final = object()
+SILENCE: Final = object()
 
 
 def known_reply(node: Node, replica: Replica, request: Request) -> Any:
-    """Return an answer to be given without an entry, or NOTHING."""
+    """Return an answer to be given without an entry, NOTHING if it is to be appended, or SILENCE if it is not."""
     return NOTHING
 
 

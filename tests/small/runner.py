@@ -102,6 +102,11 @@ def run_many(seeds: Iterable[int], processes: int = PROCESSES) -> Iterator[Outco
         yield from pool.imap(run_one, seeds, _CHUNK)
 
 
+def first_catch(changes: tuple[Change, ...], seeds: Iterable[int]) -> Outcome | None:
+    """Take a rule away; return the first schedule that notices."""
+    return next((outcome for outcome in (run_one(seed, changes) for seed in seeds) if outcome.check), None)
+
+
 def found_seeds() -> list[int]:
     """The seeds that have found something once; they always run."""
     lines = FOUND_SEEDS.read_text(encoding="utf-8").splitlines()

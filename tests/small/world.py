@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple
 from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.commands import Outcome
 from gimmal.cluster.table import ALIVE, Table
-from gimmal.replication.petition import Change
 from gimmal.replication.replica import Replica
 from gimmal.types import Incarnation
 from gimmal.wire.commands import CLOSE_SESSION, GET
@@ -44,10 +43,11 @@ class Packet(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """A request for other in-sync sets, on its way to the meta group."""
+    """A request for other in-sync sets or leaders, on its way to the meta group."""
 
     number: int
-    changes: tuple[Change, ...]
+    is_handover: bool
+    changes: tuple[tuple[Any, ...], ...]
 
 
 class Answer(NamedTuple):
@@ -237,7 +237,8 @@ class World:
             return  # refused, and tried again by its client
         known = front_door.known_reply(node, replica, request)
         if known is not front_door.NOTHING:
-            request.client.on_reply(request, known)
+            if known is not front_door.SILENCE:
+                request.client.on_reply(request, known)
             return
         origin = (request.session, request.number, request.floor)
         node.holdings.propose(replica, request, origin, request.command, node.at(self.now_s).unix_ms)
@@ -260,7 +261,7 @@ class World:
                 replica.read((GET, SHARED), node.at(self.now_s).unix_ms)
 
     def _is_confirmed(self, replica: Replica) -> bool:
-        """Say whether nobody in MaxISR knows a later leader: asked and answered at once, until the product asks itself."""
+        """Say whether nobody in MaxISR knows a later leader: asked and answered at once."""
         leading = replica.leading
         assert leading is not None, "only leaders ask"
         epoch = leading.view.epoch
@@ -277,7 +278,8 @@ class World:
     # -- the meta group -----------------------------------------------------------------------------------------------
 
     def _decide(self, source: Incarnation, ask: Ask) -> None:
-        result = self.do(commands.ALTER_ISR, source.name, source.number, *ask)
+        code = commands.HANDOVER if ask.is_handover else commands.ALTER_ISR
+        result = self.do(code, source.name, source.number, ask.number, ask.changes)
         if result == Outcome.DONE:
             self.counts["in-sync sets asked for"] += 1
         self.send(Packet(META, source, Answer(ask.number, self.meta.state.version)))
@@ -305,7 +307,9 @@ class World:
     def _fence(self) -> None:
         """Fence somebody, dead or not, or take back who is alive after all."""
         fenced = [row.name for row in self.meta.table.nodes if row.status != ALIVE]
-        name = self.dice.choice(fenced) if fenced and self.dice.random() < 0.75 else self.dice.choice(plan.NAMES)
+        leader = self.meta.row(self.dice.choice(self.partitions)).leader
+        whom = leader if leader is not None and self.dice.random() < 0.3 else self.dice.choice(plan.NAMES)
+        name = self.dice.choice(fenced) if fenced and self.dice.random() < 0.75 else whom
         if name not in fenced:
             self.counts["fences"] += 1
             self.meta_fence(name)

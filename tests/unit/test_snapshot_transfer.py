@@ -16,3 +16,10 @@ def test_a_late_chunk_of_an_earlier_snapshot_is_known_as_such() -> None:
     assert not incoming.is_before(chunk(4, 1))
     assert incoming.is_before(chunk(7, 0))
     assert incoming.take(chunk(6, 1, is_last=True))
+
+
+def test_a_snapshot_that_is_begun_anew_at_the_same_place_is_the_same() -> None:
+    incoming = Incoming(chunk(6, 0))
+    again = chunk(6, 0)
+    again.now_ms += 1  # written meanwhile, and not committed
+    assert incoming.is_of(again)

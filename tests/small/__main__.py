@@ -1,0 +1,66 @@
+"""The command line of the small world: `python -m tests.small --seeds 10000`, `--seed 7`, `--ablations`."""
+
+import argparse
+import multiprocessing
+import sys
+import time
+
+from tests.small import runner
+from tests.small.ablations import ABLATIONS, BY_TITLE
+from tests.small.search import Search, look_for
+
+_SEARCH_S = 120.0
+
+
+def main() -> int:
+    """Run what the arguments ask for; 1 if something was violated."""
+    parser = argparse.ArgumentParser(prog="python -m tests.small", description="Replicas in a small world.")
+    parser.add_argument("--seeds", type=int, default=1_000, help="how many schedules to run")
+    parser.add_argument("--first", type=int, default=1, help="the first seed")
+    parser.add_argument("--seed", type=int, help="replay this one, and print the end of its trace")
+    parser.add_argument("--trace", action="store_true", help="with --seed: print the whole trace")
+    parser.add_argument("--without", choices=BY_TITLE, metavar="RULE", help=f"one of: {', '.join(BY_TITLE)}")
+    parser.add_argument("--ablations", action="store_true", help="look for a schedule for every rule")
+    parser.add_argument("--within", type=float, default=_SEARCH_S, help="how many CPU seconds to look for each")
+    arguments = parser.parse_args()
+    changes = BY_TITLE[arguments.without].changes if arguments.without else ()
+    if arguments.seed is not None:
+        if arguments.trace:
+            runner.replay(arguments.seed, changes, print)
+        print(runner.report(arguments.seed, changes, arguments.without or ""))
+        return 1 if runner.run_one(arguments.seed, changes).check else 0
+    if arguments.ablations:
+        return _look_for_all(arguments.first, arguments.within)
+    if changes:
+        print(look_for(Search(arguments.without, arguments.first, arguments.within)))
+        return 0
+    return _run_many(arguments.seeds, arguments.first)
+
+
+def _run_many(count: int, first: int) -> int:
+    account, failures = runner.Account(), []
+    told_s = time.monotonic()
+    for outcome in runner.run_many(range(first, first + count)):
+        account.add(outcome)
+        if outcome.check:
+            failures.append(outcome)
+            print(f"seed {outcome.seed} violates {outcome.text}", flush=True)
+        if time.monotonic() - told_s >= 10.0:
+            told_s = time.monotonic()
+            print(f"{account.seeds}/{count} schedules, {len(failures)} violated", flush=True)
+    print(account.text())
+    if failures:
+        print(runner.report(failures[0].seed))
+    return 1 if failures else 0
+
+
+def _look_for_all(first: int, within_s: float) -> int:
+    searches = [Search(ablation.title, first, within_s) for ablation in ABLATIONS]
+    with multiprocessing.get_context("spawn").Pool(runner.PROCESSES) as pool:
+        for line in pool.imap(look_for, searches):
+            print(line, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
