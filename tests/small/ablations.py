@@ -163,7 +163,7 @@ def _reborn_in(name_of_set: str) -> Callable[[Any], Any]:
             original(state, index, gone, is_restarted=is_restarted)
             newer = Incarnation(gone.name, state._nodes[gone.name].incarnation)
             for partition in kept:
-                row: Any = state._partitions[partition]
+                row = state._partitions[partition]
                 members = rows.in_order(row, (*getattr(row, name_of_set), newer))
                 state._write(index, partition, rows.settled(_with_set(row, name_of_set, members)))
 
