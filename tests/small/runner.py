@@ -113,9 +113,7 @@ def found_seeds() -> list[int]:
     return [int(line.partition("#")[0]) for line in lines if line.partition("#")[0].strip()]
 
 
-def replay(
-    seed: int, without: tuple[Change, ...] = (), show: Callable[[str], None] | None = None
-) -> tuple[str, Trace]:
+def replay(seed: int, without: tuple[Change, ...] = (), show: Callable[[str], None] | None = None) -> tuple[str, Trace]:
     """Run a schedule again with a trace; return what it violates (empty: nothing) and the trace."""
     trace = Trace(show)
     try:

@@ -1,4 +1,4 @@
-"""A record of a schedule: its last lines for people, and a digest of all of them. Schedules nobody looks at keep none."""
+"""A record of a schedule: its last lines for people, and a digest of all. Schedules nobody looks at keep none."""
 
 from collections import deque
 from collections.abc import Callable

@@ -261,7 +261,7 @@ class World:
                 replica.read((GET, SHARED), node.at(self.now_s).unix_ms)
 
     def _is_confirmed(self, replica: Replica) -> bool:
-        """Say whether nobody in MaxISR knows a later leader: asked and answered at once, until the product asks itself."""
+        """Say whether nobody in MaxISR knows a later leader: found out at once here, until the product asks itself."""
         leading = replica.leading
         assert leading is not None, "only leaders ask"
         epoch = leading.view.epoch
