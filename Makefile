@@ -10,7 +10,7 @@ SLOW_TESTS := $(wildcard tests/cluster/)
 FAST_TESTS := $(filter-out tests/cluster/ tests/docker/ tests/__pycache__/,$(wildcard tests/*/))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sim faults bench placement membership clean
+.PHONY: help demo test check sim small ablations faults bench placement membership clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,6 +30,12 @@ check: $(VENV)/.dev ## lint, format, types, architecture and house rules
 
 sim: $(VENV)/.dev ## whole clusters in virtual time (SEEDS=1000, or SEED=7 to replay one)
 	@$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),100)) $(ARGS)
+
+small: $(VENV)/.dev ## replicas in a small world (SEEDS=10000, or SEED=7 to replay one)
+	@$(BIN)/python -m tests.small $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000)) $(ARGS)
+
+ablations: $(VENV)/.dev ## take each rule of replication away, and see after how many schedules that is noticed
+	@$(BIN)/python -m tests.small --ablations $(ARGS)
 
 faults: $(VENV)/.dev ## kill, hang and imitate real nodes, and time what the others do (TRIES=30)
 	@$(BIN)/python -m pytest tests/cluster/test_meta_group.py --tries $(or $(TRIES),30) --timeout 1800 -v $(ARGS)

@@ -16,7 +16,7 @@ def views(table: Table, me: Incarnation, before: Table | None) -> Iterator[tuple
     alive = {row.name: Incarnation(row.name, row.incarnation) for row in table.nodes if row.status == ALIVE}
     changed = frozenset(row.name for row in table.nodes if row.changed_at > since)
     for number, row in enumerate(table.partitions):
-        if row.changed_at <= since and (not changed or changed.isdisjoint(row.replicas)):
+        if row.changed_at <= since and (not changed or changed.isdisjoint((*row.replicas, *row.adding))):
             continue
         if me.name in row.replicas or me.name in row.adding:
             yield number, view_of(row, alive)

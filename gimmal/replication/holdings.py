@@ -165,10 +165,13 @@ class Holdings:
     ) -> "Iterable[Committed]":
         """Append a command to a copy that leads; return what that committed at once: with one copy, itself."""
         committed = replica.propose(ticket, origin, command, now_ms)
-        if committed:
+        if committed and replica.is_alone:
             replica.forget_if_long()
             return committed
-        self.uncommitted_bytes += replica.log.sizes[-1]
+        if committed:  # without those that follow and are not in sync: the log is kept for them, as any other
+            self._on_applied(replica, _bytes_between(replica, replica.commit - len(committed)))
+        else:
+            self.uncommitted_bytes += replica.log.sizes[-1]
         if not replica.is_dirty:
             replica.is_dirty = True
             self._dirty.append(replica)

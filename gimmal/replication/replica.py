@@ -77,6 +77,11 @@ class Replica:
         leading = self.leading
         return leading is not None and self.commit > leading.leso
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether this copy leads, and nobody follows."""
+        return self.leading is not None and not self.leading.followers
+
     # -- the table --------------------------------------------------------------------------------------------------
 
     def see(self, view: View, stream_to: Callable[[Incarnation], Stream], now_ms: int) -> list[Any]:
@@ -140,8 +145,8 @@ class Replica:
 
     def forget_if_long(self) -> None:
         """Forget what a log that nobody follows has kept."""
-        log, leading = self.log, self.leading
-        if log.size_bytes > _UNFOLLOWED_BYTES and leading is not None and not leading.followers:
+        log = self.log
+        if log.size_bytes > _UNFOLLOWED_BYTES and self.is_alone:
             log.forget(self.commit)
 
     def read(self, command: Command, now_ms: int) -> Any:

@@ -107,6 +107,9 @@ class Stream:
             if append is not None:
                 yield append
 
+        if self.is_idle:
+            self.owes_since_s = _NEVER  # what it did not answer is nobody's any more
+
     def _next(self, now: float) -> Append | None:
         alignments: list[tuple[int, int, int, int]] = []
         sections: list[tuple[int, int, int, int, int, tuple[Entry, ...]]] = []

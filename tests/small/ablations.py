@@ -1,8 +1,8 @@
 """Each necessary rule of replication, taken away, and the schedule that notices. The schedules are those of every run.
 
-`RULES` are changes of the product's own functions. `found_at` is the first seed that noticed when they were last looked
-for (`python -m tests.small --ablations`); 0: none of those did, and `tests/unit/test_replication_rules.py` shows the
-rule by itself.
+An ablation changes the product's own functions. `make ablations` says which schedule is the first to notice; two rules
+that none does are shown by themselves in `tests/unit/test_replication_rules.py`: that a copy takes nothing while it is
+not listed as a holder (until copies move, nothing depends on it), and that no snapshot leaves before the no-op.
 """
 
 from collections.abc import Callable
@@ -30,7 +30,6 @@ class Ablation:
 
     title: str
     changes: tuple[Change, ...]
-    found_at: int = 0
 
 
 def _always(answer: object) -> Callable[[Any], Any]:

@@ -6,9 +6,11 @@ from typing import NamedTuple
 from tests.small import runner
 from tests.small.ablations import BY_TITLE
 
+RECOVERY = "recovery"
+
 
 class Search(NamedTuple):
-    """A rule to be taken away, and where and for how long to look for a schedule that notices."""
+    """A rule to be taken away, and where and for how long (CPU seconds) to look for a schedule that notices."""
 
     title: str
     first: int
@@ -16,13 +18,19 @@ class Search(NamedTuple):
 
 
 def look_for(search: Search) -> str:
-    """Look for the first schedule that notices a missing rule; return a line for people."""
+    """Return a line for people about the first schedule that notices a missing rule.
+
+    One after which something is wrong counts for more than one after which something only does not go on.
+    """
     changes = BY_TITLE[search.title].changes
     started_s = time.process_time()
-    seed = search.first
+    seed, stuck = search.first, ""
     while time.process_time() - started_s < search.within_s:
         outcome = runner.run_one(seed, changes)
-        if outcome.check:
-            return f"{search.title:48} caught by schedule {seed - search.first + 1:6}, seed {seed}: {outcome.text}"
+        found = f"by schedule {seed - search.first + 1:6}, seed {seed}: {outcome.text}"
         seed += 1
-    return f"{search.title:48} not caught by {seed - search.first} schedules"
+        if outcome.check and outcome.check != RECOVERY:
+            return f"{search.title:48} caught {found}"
+        if outcome.check and not stuck:
+            stuck = f"; liveness lost {found}"
+    return f"{search.title:48} not caught by {seed - search.first} schedules{stuck}"
