@@ -24,7 +24,7 @@ from gimmal.node.clients import Clients
 from gimmal.node.parked import Parked
 from gimmal.node.replies import Replies
 from gimmal.node.views import views
-from gimmal.replication.holdings import Holdings
+from gimmal.replication.holdings import LOG_BYTES, Holdings
 from gimmal.replication.petition import Request as IsrRequest
 from gimmal.replication.replica import Replica
 from gimmal.store.footprint import Footprint
@@ -66,8 +66,11 @@ class DataPlane:
     `lease_until_s` is until when the meta group has promised that nobody else leads what this node leads.
     """
 
-    def __init__(self, name: str, memory_limits: MemoryLimits, dice: "Random", now: Instant) -> None:
+    def __init__(
+        self, name: str, memory_limits: MemoryLimits, dice: "Random", now: Instant, log_bytes: int = LOG_BYTES
+    ) -> None:
         self.name = name
+        self._log_bytes = log_bytes
         self.incarnation = 0
         self._life = 0  # whose copies these are
         self.table: Table | None = None
@@ -91,7 +94,7 @@ class DataPlane:
         self._seen: Table | None = None  # the table that the copies go by
         self._footprint = Footprint()
         self._slots_per_partition = SLOTS
-        self.holdings = Holdings(Incarnation(self.name, self._life), self._footprint)
+        self.holdings = Holdings(Incarnation(self.name, self._life), self._footprint, self._log_bytes)
         self._parked = Parked()
         self._led: dict[int, Replica] = {}
         self._led_keys: dict[int, Keys] = {}

@@ -7,7 +7,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from gimmal.cluster.meta.commands import REGISTER, Outcome
+from gimmal.cluster.table import Table
 from gimmal.wire.peer_messages import Genesis, MetaReply, MetaRequest
+from tests.sim.copy_checks import CopyChecks
+from tests.sim.host import HOME
 from tests.sim.raft_checks import RaftChecks
 from tests.sim.table_checks import TableChecks
 from tests.sim.violation import Violation
@@ -24,6 +27,8 @@ class Checks:
         self.counts = counts
         self.raft = RaftChecks(counts)
         self.tables = TableChecks(counts)
+        self.copies = CopyChecks(counts)
+        self.tables.on_newest = self._on_newest
         self._registering: dict[int, None] = {}  # numbers of requests; they start at random and rise
         self._foundings: dict[bytes, None] = {}
         self._observers: dict[type[PeerMessage], Any] = {
@@ -58,6 +63,12 @@ class Checks:
         state = watch.raft()
         if state != host.raft:
             self.raft.on_state(host, state)
+        if host.group == HOME:
+            self.copies.on_turn(host)
+
+    def _on_newest(self, earlier: Table, later: Table) -> None:
+        if later.cluster == self.tables.cluster_by_group.get(HOME):
+            self.copies.on_table(earlier, later)
 
     def on_leaving(self, host: "Host", message: "PeerMessage") -> None:
         """Look at a message that leaves."""

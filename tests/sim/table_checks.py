@@ -16,6 +16,7 @@ from tests.sim.violation import Violation
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable
 
     from tests.sim.host import Host
     from tests.sim.subject import Identity
@@ -42,6 +43,7 @@ class TableChecks:
         self._counts = counts
         self._histories: dict[bytes, TableHistory] = {}
         self.cluster_by_group: dict[str, bytes] = {}
+        self.on_newest: Callable[[Table, Table], None] = lambda earlier, later: None
         self._lived: dict[bytes, None] = {}  # clusters in which somebody is registered
 
     def history(self, cluster: bytes) -> TableHistory:
@@ -116,6 +118,7 @@ class TableChecks:
             check_order(earlier, table)
             if place == len(history.versions):
                 self._count_changes(earlier, table)
+                self.on_newest(earlier, table)
         if place < len(history.versions):
             check_order(table, history.table_by_version[history.versions[place]])
         history.versions.insert(place, table.version)

@@ -186,7 +186,7 @@ def test_a_node_that_asks_for_ticks_for_ever_is_caught(monkeypatch: pytest.Monke
 def test_toy_clusters_recover_from_everything() -> None:
     counts: Counter[str] = Counter()
     for seed in range(1, 31):
-        plan = replace(draw_plan(seed), half_heal_s=0.0)  # a cluster that is ruled by one has no majority
+        plan = replace(draw_plan(seed), half_heal_s=0.0, batches=0)  # a cluster that is ruled by one has no majority
         counts += Simulation(plan, start_toy).run()
     for name in ("crashes", "restarts", "partitions", "one_way_partitions", "pauses", "clogs", "fences", "unfences"):
         assert counts[name], f"nothing was counted under {name}"
@@ -200,7 +200,7 @@ def test_a_toy_that_forgets_to_journal_is_caught(monkeypatch: pytest.MonkeyPatch
 
 def _violated(seed: int) -> str:
     try:
-        Simulation(replace(draw_plan(seed), half_heal_s=0.0), start_toy).run()
+        Simulation(replace(draw_plan(seed), half_heal_s=0.0, batches=0), start_toy).run()
     except Violation as violation:
         return violation.check
     return ""
