@@ -291,12 +291,16 @@ class Holdings:
     # -- snapshots --------------------------------------------------------------------------------------------------
 
     def _start_transfers(self, now: float) -> None:
-        """Begin to send the snapshots that followers need, if there is room and this leader knows what is committed."""
+        """Begin to send the snapshots that followers need, if there is room and this leader knows what is committed.
+
+        One that cannot commit, for want of copies in sync, will not know before it has sent one. Whoever needs it then
+        is neither in sync nor eligible, and loses nothing that counts: those have everything behind the leader's base.
+        """
         for progress, replica in list(self._needy.items()):
             leading = replica.leading
             if leading is None or progress not in leading.followers:
                 del self._needy[progress]
-            elif len(self._outgoing) < TRANSFERS_MAX and replica.is_ready:
+            elif len(self._outgoing) < TRANSFERS_MAX and (replica.is_ready or not leading.can_commit):
                 del self._needy[progress]
                 epoch = replica.log.epoch_at(replica.commit)
                 assert epoch is not None, "what was applied last is never forgotten"
