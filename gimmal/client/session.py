@@ -3,8 +3,8 @@
 Every operation is always in exactly one of three places: the queue of a `Link` (not sent), `_later` (refused, so
 surely not executed; waiting for its next try), or in flight (sent, its outcome unknown). From this follow all the
 promises: what is not in flight can be sent again, and when time is up tells `NoRoute` or `Overloaded`; a write
-in flight is never sent again and ends as `OperationTimeout(maybe_applied=True)`; a read in flight is simply sent
-again when its answer takes too long.
+in flight is never sent again and ends as `OperationTimeout(maybe_applied=True)`, at once if its leader was replaced
+before it was decided; a read in flight is simply sent again when its answer takes too long.
 
 Coalescing needs no timer: operations collect in the queues until the shell calls `drain`, once per loop turn,
 and leave as one `Request` per node.
@@ -33,6 +33,7 @@ from gimmal.errors import (
     InvalidArgument,
     NoRoute,
     NotAnInteger,
+    NotEnoughReplicas,
     OperationTimeout,
     OutOfMemory,
     Overloaded,
@@ -263,12 +264,19 @@ class Session:
         if refusal in _ERRORS:
             finished += self._fail(number, _ERRORS[refusal](f"{self._what(call, number)}: {text}"))
             return
+        if refusal == Refusal.UNDECIDED and call.is_write:
+            why = f"{self._what(call, number)}: {text}; it may have been applied: read before you write it again"
+            finished += self._fail(number, OperationTimeout(why, maybe_applied=True))
+            return
         if refusal == Refusal.MOVED:
             self.counters["redirects"] += 1
             link, _ = self._routes.by_partition[call.parts[number - call.first][0]]
             if link.address == address:  # else a newer table has already shown another way
                 self._search.want(self._now)
             error: Unavailable = NoRoute(f"{self._what(call, number)}: {text}")
+        elif refusal == Refusal.NOT_ENOUGH_REPLICAS:
+            self.counters["not_enough_replicas"] += 1
+            error = NotEnoughReplicas(f"{self._what(call, number)}: {text}")
         else:
             self.counters["overloaded"] += 1
             error = Overloaded(f"{self._what(call, number)}: {text}; ask for less at a time")

@@ -16,6 +16,7 @@ from gimmal.errors import (
     InvalidArgument,
     NoRoute,
     NotAnInteger,
+    NotEnoughReplicas,
     OperationTimeout,
     Overloaded,
     Unavailable,
@@ -170,6 +171,29 @@ def test_a_refusal_that_comes_twice_sends_nothing_twice(world: World) -> None:
     world.run(5.0)
     assert [len(request.operations) for request in end.sent(Request)] == [1, 1]
     assert outcome.result() == 2  # the first one was carried out too: only its refusals were made up
+
+
+def test_a_write_that_was_left_undecided_is_not_sent_again(world: World) -> None:
+    end = world.connect()
+    world.refuse = lambda number: Refusal.UNDECIDED
+    outcome = end.incr("key", timeout=60.0)
+    world.run(1.0)
+    error = outcome.error()
+    assert isinstance(error, OperationTimeout)
+    assert error.maybe_applied
+    assert "it may have been applied" in str(error)
+    assert len(end.sent(Request)) == 1
+
+
+def test_a_write_for_which_there_are_too_few_copies_is_tried_again(world: World) -> None:
+    end = world.connect()
+    world.refuse = lambda number: Refusal.NOT_ENOUGH_REPLICAS
+    refused, tried_again = end.incr("key", timeout=60.0), end.incr("key", timeout=60.0)
+    world.run(0.01)
+    world.refuse = lambda number: Refusal.NOT_ENOUGH_REPLICAS if number == refused.call.first else None
+    world.run(59.0)
+    assert type(refused.error()) is NotEnoughReplicas
+    assert tried_again.result() == 1
 
 
 def test_errors_of_the_cluster_are_raised_by_their_names(world: World) -> None:
