@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gimmal.cluster.table import PartitionRow, Table
 from gimmal.types import Entry, Incarnation
+from tests.sim.host import HOME
 from tests.sim.violation import Violation
 
 if TYPE_CHECKING:
@@ -221,6 +222,9 @@ class CopyChecks:
     def differences(self, hosts: "list[Host]", table: Table) -> list[str]:
         """Say which copies are not yet equally far; that those which are have equal states is checked."""
         found = []
+        for host in hosts:
+            if host.is_up and host.group == HOME:
+                self.on_turn(host)
         for number, row in enumerate(table.partitions):
             if not row.is_lost:
                 found += self._differences(hosts, number, row)

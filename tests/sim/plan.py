@@ -97,7 +97,7 @@ def draw_plan(seed: int) -> Plan:
     bootstrapping = [machine.name for machine in machines if machine.expect]
     founders = [machine.name for machine in machines if machine.starts_at <= 5.0]
     named = founders if dice.random() < 0.7 else bootstrapping
-    heal_at = dice.uniform(36.0, 44.0)
+    heal_at = dice.uniform(26.0, 32.0)
     half_heal_s = 16.0 if dice.random() < 0.25 else 0.0
     return Plan(
         seed=seed,
@@ -118,7 +118,7 @@ def draw_plan(seed: int) -> Plan:
         heal_at=heal_at,
         half_heal_s=half_heal_s,
         half_heal_flaps=dice.random() < 0.5,
-        ends_at=max(60.0, heal_at + half_heal_s + 20.0),
+        ends_at=heal_at + half_heal_s + 12.0,
     )
 
 
@@ -141,7 +141,7 @@ def _draw_machines(dice: Random, *, is_late: bool) -> tuple[Machine, ...]:
         machines.append(
             Machine(
                 name=f"n{number}",
-                starts_at=dice.uniform(0.0, slow_start) if is_founder else dice.uniform(6.0, 30.0),
+                starts_at=dice.uniform(0.0, slow_start) if is_founder else dice.uniform(6.0, 20.0),
                 expect=(1 if founds_alone else expect) if founds else 0,
                 is_durable=dice.random() < durable_share,
                 zone=f"z{number % 3}" if has_zones else "",

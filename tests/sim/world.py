@@ -234,8 +234,9 @@ class World:
         if self.turns > TURNS_MAX:
             raise Violation("bounded work", f"{TURNS_MAX} turns by {time:.1f} s: something asks for ticks for ever")
         now = host.clock.instant(time, host.deadline_s if time >= host.deadline else 0.0)
-        if host.inbox:
-            inbox, host.inbox = host.inbox, []
+        inbox = host.inbox
+        if inbox:
+            host.inbox = []
             for item in inbox:
                 if type(item) is Refused:
                     core.on_refused(item.address, now)
@@ -261,7 +262,7 @@ class World:
         outgoing = core.drain_for_nodes()
         for level, text in core.complaints():
             self._complained(host, level, text)
-        self.checks.on_turn(host)
+        self.checks.on_turn(host, [*inbox, *[message for _, message in outgoing]])
         if has_saved and outgoing and host.doomed_at == WHILE_SENDING and self.may_die(host):
             self._send(host, outgoing[: self.dice.randrange(len(outgoing))], time)
             self._dies_at(host, WHILE_SENDING)
