@@ -273,8 +273,9 @@ class Holdings:
                 progress.stream.offer(replica, progress)
 
     def _tell_histories(self, now: float) -> None:
-        """Tell each leader of copies that are not aligned with it what they have; of one that is, but for which it does
-        not know how far, once: it will ask again.
+        """Tell each leader of copies that are not aligned with it what they have.
+
+        Of one that is, but the leader does not know how far, it is told once: it will ask again.
         """
         self._align_at_s = now + RESEND_AFTER_S if self._unaligned else _NEVER
         by_leader: dict[Incarnation, list[tuple[int, int, Any]]] = {}

@@ -7,8 +7,8 @@ committed: among those whose vote is not lost there must be one with such a log,
 configuration a majority whose logs are not ahead of it. A learner counts as a voter there: it may be made one at any
 moment, and a group that grows from one voter needs the second as soon as it has decided so.
 
-Keys are in memory alone: every process forgets its copies, the disk does not help. So it may die only if every partition
-keeps a copy that has everything; in schedules that may lose partitions, that does not count.
+Keys are in memory alone: every process forgets its copies, the disk does not help. So it may die only if every
+partition keeps a copy that has everything; in schedules that may lose partitions, that does not count.
 
 Before there is a group, the process may be among the voters that are being chosen: one founder may forget, in a group
 that will have three voters or more. And once there is a cluster, the nodes outside it must never be as many as a node
@@ -75,8 +75,8 @@ class Budget:
     def _keeps_copies_without(self, victim: Host) -> bool:
         """Say whether every partition keeps a copy that has everything, if this process forgets what it holds.
 
-        What the newest table says may be old: a copy that it calls in sync may be about to leave, but not two of them,
-        and never one that a change would leave too few. So there may be one such copy that is dead and not yet replaced.
+        What the newest table says may be old: of the copies that it calls in sync some may be about to leave, but so
+        many that two are left. So one of them may be dead and not yet replaced, and never two.
         """
         checks = self._world.checks
         table = checks.tables.newest(HOME)
@@ -89,7 +89,7 @@ class Budget:
         }
         for row in table.partitions:
             members = (*row.in_sync, *row.eligible)
-            holders = [lives.get(tuple(member)) for member in members]
+            holders = [lives.get((member.name, member.number)) for member in members]
             if victim in holders and (len(members) < 2 or holders.count(None)):
                 return False
         return True

@@ -33,9 +33,7 @@ Cut = tuple[list[Machine], list[Machine]]
 class Faults:
     """The storm of one schedule."""
 
-    def __init__(
-        self, world: "World", plan: "Plan", budget: "Budget", clients: "Sequence[ClientMachine]" = ()
-    ) -> None:
+    def __init__(self, world: "World", plan: "Plan", budget: "Budget", clients: "Sequence[ClientMachine]" = ()) -> None:
         self._world = world
         self._plan = plan
         self._budget = budget

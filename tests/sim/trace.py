@@ -63,7 +63,10 @@ class Trace:
 
 def _described(message: Message) -> str:
     slots = [slot for kind in reversed(type(message).__mro__) for slot in getattr(kind, "__slots__", ())]
-    fields = ", ".join(f"{name}={getattr(message, name)!r}" for name in slots[_HEADER_FIELDS - (not isinstance(message, PeerMessage)) :])
+    fields = ", ".join(
+        f"{name}={getattr(message, name)!r}"
+        for name in slots[_HEADER_FIELDS - (not isinstance(message, PeerMessage)) :]
+    )
     header = f"inc {message.source}>{message.destination}, table {message.table_version}"
     text = f"{type(message).__name__}({fields})"
     return f"{text if len(text) <= _TEXT_MAX else text[:_TEXT_MAX] + '...'} [{header}]"

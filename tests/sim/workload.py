@@ -4,7 +4,6 @@ A batch is what one client starts in one turn. How often and what, each schedule
 is the same for all. Those that did not find a cluster in time follow when everything is mended.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -166,9 +165,14 @@ class Workload:
         return [f"{use}:{number}" for number in sorted(self._dice.sample(range(_KEYS), self._dice.randint(2, _KEYS)))]
 
     def _set_many(self, client: str) -> Call[Any]:
-        mapping = {key: self._value(client) for key in self._some_keys("register")}
-        operations = [self._begin(client, histories.SET, key, value) for key, value in mapping.items()]
-        return self._note(self._commands.set_many(mapping, None), operations, lambda outcome, operation: outcome)
+        keys = self._some_keys("register")
+        values = [self._value(client) for _ in keys]
+        operations = [self._begin(client, histories.SET, *pair) for pair in zip(keys, values, strict=True)]
+        return self._note(
+            self._commands.set_many(dict(zip(keys, values, strict=True)), None),
+            operations,
+            lambda outcome, operation: outcome,
+        )
 
     def _get_many(self, client: str) -> Call[Any]:
         keys = self._some_keys(self._dice.choice(("register", "deleted", "counter")))
@@ -209,7 +213,9 @@ class Workload:
             value = self._value(machine.name)
             call = self._commands.set(key, value, None, (False, False, False), None)
             calls.append(self._one(call, self._begin(machine.name, histories.SET, key, value)))
-            calls.append(self._one(self._commands.get(key, None, "linearizable"), self._begin(machine.name, READ, key, None)))
+            calls.append(
+                self._one(self._commands.get(key, None, "linearizable"), self._begin(machine.name, READ, key, None))
+            )
         self._start(machine, calls, max(_TIMEOUTS_S))
         return self.history.operations[first:]
 

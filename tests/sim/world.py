@@ -12,8 +12,8 @@ Rules that keep it honest:
   the write, between write and sync, between sync and sending, and in the midst of sending.
 - All dice descend from the seed; no set is walked over and no hash() decides anything.
 
-What clients send arrives in the same way; what a turn has for them is given to `on_answers`. What the world does not do:
-real bytes on real sockets. `tests/cluster` has those.
+What clients send arrives in the same way; what a turn has for them is given to `on_answers`. What the world does not
+do: real bytes on real sockets. `tests/cluster` has those.
 """
 
 import heapq
