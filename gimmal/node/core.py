@@ -39,7 +39,7 @@ class NodeCore:
     def __init__(self, settings: NodeSettings, journal: bytes, dice: "Random", now: Instant) -> None:
         self.name = settings.name
         self.control = ControlPlane(settings, journal, dice, now.seconds)
-        self.data = DataPlane(settings.name, settings.memory_limits, dice, now)
+        self.data = DataPlane(settings.name, settings.memory_limits, dice, now, settings.log_bytes)
         self._started_at_s = now.seconds
         self._now = now
         self.had_to_leave = False  # whether there was anything to be handed over when it began to leave

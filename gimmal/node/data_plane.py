@@ -18,7 +18,9 @@ from gimmal.node.chronicle import Level
 from gimmal.node.clients import Clients
 from gimmal.node.replies import Replies
 from gimmal.node.serving import Serving
+from gimmal.replication.holdings import LOG_BYTES, Holdings
 from gimmal.replication.petition import Request as MetaGroupRequest
+from gimmal.store.footprint import Footprint
 from gimmal.types import Incarnation, Instant
 from gimmal.wire import commands, limits
 from gimmal.wire.messages import (
@@ -49,8 +51,11 @@ _TIMER: Final = (0, 0, 0)
 class DataPlane:
     """The store side of a node, led by messages, tables and time alone."""
 
-    def __init__(self, name: str, memory_limits: MemoryLimits, dice: "Random", now: Instant) -> None:
+    def __init__(
+        self, name: str, memory_limits: MemoryLimits, dice: "Random", now: Instant, log_bytes: int = LOG_BYTES
+    ) -> None:
         self.name = name
+        self._log_bytes = log_bytes
         self.incarnation = 0
         self.table: Table | None = None
         self.counters: Counter[str] = Counter()
@@ -68,7 +73,8 @@ class DataPlane:
         self.serving = self._new_life(0)
 
     def _new_life(self, incarnation: int) -> Serving:
-        return Serving(Incarnation(self.name, incarnation), self._memory_limits, self._replies, self.counters)
+        holdings = Holdings(Incarnation(self.name, incarnation), Footprint(), self._log_bytes)
+        return Serving(holdings, self._memory_limits, self._replies, self.counters)
 
     # -- from the control plane -----------------------------------------------------------------------------------
 

@@ -23,7 +23,6 @@ from gimmal.node.replies import Replies
 from gimmal.node.views import views
 from gimmal.replication.holdings import Holdings
 from gimmal.replication.replica import Replica
-from gimmal.store.footprint import Footprint
 from gimmal.store.kv import Keys, Refused
 from gimmal.store.sessions import Sessions
 from gimmal.types import Command, Incarnation, Instant, Operation
@@ -46,21 +45,23 @@ class WaitingRead(NamedTuple):
 
 
 class Serving:
-    """The copies of `me`, and what clients get of them by way of `replies`.
+    """The copies of one life of a node, and what clients get of them by way of `replies`.
 
     `now` is that of the turn, set by the owner before anything else is called. `lease_until_s` is until when the meta
     group has promised that nobody else leads what this node leads. `is_open` is False while it is not certain that this
     life still is the node's. With `is_leaving`, all that is led here and others can lead is handed over.
     """
 
-    def __init__(self, me: Incarnation, memory_limits: MemoryLimits, replies: Replies, counters: Counter[str]) -> None:
-        self.me = me
+    def __init__(
+        self, holdings: Holdings, memory_limits: MemoryLimits, replies: Replies, counters: Counter[str]
+    ) -> None:
+        self.me = holdings.me
         self.now = Instant(0.0, 0)
         self.lease_until_s = _NEVER
         self.is_open = False
         self.is_leaving = False
-        self.footprint = Footprint()
-        self.holdings = Holdings(me, self.footprint)
+        self.holdings = holdings
+        self.footprint = holdings.footprint
         self.parked = Parked()
         self._replies = replies
         self._counters = counters

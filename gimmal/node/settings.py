@@ -5,6 +5,7 @@ from typing import Final
 
 from gimmal.cluster.table import Addresses
 from gimmal.leader.memory import MemoryLimits
+from gimmal.replication.holdings import LOG_BYTES
 
 REPLICAS_DEFAULT: Final = 3
 REPLICAS_MAX: Final = 5
@@ -18,7 +19,8 @@ class NodeSettings:
     `uuid` (16 bytes) names this start of the process. `peer` and `networks` are the addresses at which others reach
     it; the first network is the default. `seeds` are peer addresses of other nodes. With `expect` above 0 the node
     may found a cluster of that many nodes, of `partitions` partitions with at most `copies` copies; with 0 it never
-    does. `is_durable` says whether what the node saves outlives its process.
+    does. `is_durable` says whether what the node saves outlives its process. Of what was
+    written, `log_bytes` are kept for copies that fall behind.
     """
 
     name: str
@@ -33,3 +35,4 @@ class NodeSettings:
     copies: int = REPLICAS_DEFAULT
     memory_limits: MemoryLimits = field(default_factory=MemoryLimits)
     is_durable: bool = False
+    log_bytes: int = LOG_BYTES

@@ -68,7 +68,7 @@ class Holdings:
         self.replicas: dict[int, Replica] = {}
         self.petition = Petition()
         self.confirming = Confirming()
-        self._footprint = footprint
+        self.footprint = footprint
         self.uncommitted_bytes = 0
         self._log_bytes_max = log_bytes
         self._log_bytes = 0
@@ -103,7 +103,7 @@ class Holdings:
         """Go by a newer row of a partition that this node holds; return what has lost its leader here."""
         replica = self.replicas.get(partition)
         if replica is None:
-            replica = self.replicas[partition] = Replica(partition, self.me, Engine(self._footprint))
+            replica = self.replicas[partition] = Replica(partition, self.me, Engine(self.footprint))
         epoch = replica.view.epoch if replica.view is not None else -1
         self.uncommitted_bytes -= _tail_bytes(replica)
         abandoned = replica.see(view, self._stream_to, now.unix_ms)
@@ -360,7 +360,7 @@ class Holdings:
 
     def _install(self, replica: Replica, incoming: Incoming, message: SnapshotChunk) -> None:
         try:
-            engine = incoming.engine(self._footprint)
+            engine = incoming.engine(self.footprint)
         except (ValueError, TypeError) as reason:
             raise RemoteProtocolError(f"a snapshot of partition {replica.partition} that is none: {reason}") from None
         replica.reset(engine, Log(message.base, message.base_epoch, message.now_ms))

@@ -161,10 +161,14 @@ class Replica:
         return view is not None and view.epoch == epoch and view.leader == leader and self.me in view.holders
 
     def align(self, seq: int, epoch: int) -> bool:
-        """Cut the log back to where it is the leader's; False if it is not, and `history` has to tell what it is."""
+        """Cut the log back to where it is the leader's; False if it is not, and `history` has to tell what it is.
+
+        Once aligned in an epoch, it is the leader's as far as it goes. A leader that has begun anew with this copy,
+        which was fenced meanwhile, may not know how far that is.
+        """
         assert self.view is not None, "only who follows is aligned"
         if self.aligned_epoch == self.view.epoch:
-            return True
+            return seq <= self.log.last
         if self.log.epoch_at(seq) != epoch:
             return False
         assert seq >= self.commit, (

@@ -7,6 +7,9 @@ committed: among those whose vote is not lost there must be one with such a log,
 configuration a majority whose logs are not ahead of it. A learner counts as a voter there: it may be made one at any
 moment, and a group that grows from one voter needs the second as soon as it has decided so.
 
+Keys are in memory alone: every process forgets its copies, the disk does not help. So it may die only if every
+partition keeps a copy that has everything; in schedules that may lose partitions, that does not count.
+
 Before there is a group, the process may be among the voters that are being chosen: one founder may forget, in a group
 that will have three voters or more. And once there is a cluster, the nodes outside it must never be as many as a node
 with a bootstrap flag was told to expect: they would found another one, as they were told to.
@@ -24,8 +27,9 @@ if TYPE_CHECKING:
 class Budget:
     """Asked before each crash."""
 
-    def __init__(self, world: "World") -> None:
+    def __init__(self, world: "World", *, may_lose: bool = False) -> None:
         self._world = world
+        self._may_lose = may_lose
         self._forgotten_founders = 0
 
     def may_die(self, host: Host) -> bool:
@@ -36,6 +40,8 @@ class Budget:
             return True
         if not self._is_founded():
             return host.remembers or self._may_founder_forget(host)
+        if not self._may_lose and not self._keeps_copies_without(host):
+            return False
         if host.remembers:  # a promise is not on the disk
             return bool(host.identity.incarnation) or self._keeps_few_outside(host)
         return self._keeps_few_outside(host) and self._can_elect_without(host)
@@ -65,6 +71,28 @@ class Budget:
         hosts = [host for host in self._world.hosts if host.group == HOME and not host.retired]
         outside = sum(1 for host in hosts if host is victim or not host.identity.incarnation) + (victim is None)
         return all(outside < host.settings.expect for host in hosts if host.settings.expect)
+
+    def _keeps_copies_without(self, victim: Host) -> bool:
+        """Say whether every partition keeps a copy that has everything, if this process forgets what it holds.
+
+        What the newest table says may be old: of the copies that it calls in sync some may be about to leave, but so
+        many that two are left. So one of them may be dead and not yet replaced, and never two.
+        """
+        checks = self._world.checks
+        table = checks.tables.newest(HOME)
+        if table is None:
+            return True
+        lives = {
+            (host.name, host.identity.incarnation): host
+            for host in self._world.hosts
+            if host.group == HOME and host.is_up and host.identity.incarnation
+        }
+        for row in table.partitions:
+            members = (*row.in_sync, *row.eligible)
+            holders = [lives.get((member.name, member.number)) for member in members]
+            if victim in holders and (len(members) < 2 or holders.count(None)):
+                return False
+        return True
 
     def _can_elect_without(self, victim: Host) -> bool:
         checks = self._world.checks

@@ -4,18 +4,33 @@ After a turn only the host whose turn it was is looked at, and only what has cha
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gimmal.cluster.meta.commands import REGISTER, Outcome
+from gimmal.cluster.table import Table
+from gimmal.wire import peer_messages as wire
 from gimmal.wire.peer_messages import Genesis, MetaReply, MetaRequest
+from tests.sim.copy_checks import CopyChecks
+from tests.sim.host import HOME
 from tests.sim.lease_checks import LeaseChecks
 from tests.sim.raft_checks import RaftChecks
 from tests.sim.table_checks import TableChecks
 from tests.sim.violation import Violation
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gimmal.wire.peer_messages import PeerMessage
     from tests.sim.host import Host
+
+_NOT_OF_COPIES: Final[frozenset[type]] = frozenset(
+    [
+        *(wire.Ping, wire.PingRequest, wire.Ack, wire.Nack, wire.Gossip, wire.ViewDigest, wire.View),
+        *(wire.VoteRequest, wire.Vote, wire.AppendEntries, wire.AppendReply, wire.Heartbeat, wire.HeartbeatReply),
+        *(wire.FetchRows, wire.Hello, wire.Belonging),
+    ]
+)
+"""After a turn with nothing but these, and no other table, copies are as they were."""
 
 
 class Checks:
@@ -25,7 +40,9 @@ class Checks:
         self.counts = counts
         self.raft = RaftChecks(counts)
         self.leases = LeaseChecks(counts)
-        self.tables = TableChecks(counts, self.leases.on_newest)
+        self.tables = TableChecks(counts)
+        self.copies = CopyChecks(counts)
+        self.tables.on_newest = self._on_newest
         self._registering: dict[int, None] = {}  # numbers of requests; they start at random and rise
         self._foundings: dict[bytes, None] = {}
         self._observers: dict[type[PeerMessage], Any] = {
@@ -45,8 +62,8 @@ class Checks:
             for name, number in host.watch.happenings().items():
                 self.counts[name] += number
 
-    def on_turn(self, host: "Host") -> None:
-        """Look at a host after its turn."""
+    def on_turn(self, host: "Host", messages: "Sequence[object]" = ()) -> None:
+        """Look at a host after its turn, in which it got and sent messages."""
         watch = host.watch
         assert watch is not None
         if watch.voter != host.voter:
@@ -55,12 +72,20 @@ class Checks:
         if identity != host.identity:
             self.tables.on_identity(host, identity)
         table = watch.table()
-        if table is not host.table:
+        is_new_table = table is not host.table
+        if is_new_table:
             self.tables.on_table(host, table)
         self.leases.on_turn(host, self.tables.newest_of(identity.cluster))
         state = watch.raft()
         if state != host.raft:
             self.raft.on_state(host, state)
+        if host.group == HOME and (is_new_table or not _NOT_OF_COPIES.issuperset(map(type, messages))):
+            self.copies.on_turn(host)
+
+    def _on_newest(self, earlier: Table, later: Table) -> None:
+        self.leases.on_newest(later)
+        if later.cluster == self.tables.cluster_by_group.get(HOME):
+            self.copies.on_table(earlier, later)
 
     def on_leaving(self, host: "Host", message: "PeerMessage") -> None:
         """Look at a message that leaves."""

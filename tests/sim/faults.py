@@ -10,29 +10,34 @@ from typing import TYPE_CHECKING, Final
 from tests.sim import plan as kinds
 from tests.sim.clocks import DRIFT_MAX
 from tests.sim.host import HOME, Host
-from tests.sim.network import Weather
+from tests.sim.network import Machine, Weather
 from tests.sim.world import DYING_POINTS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tests.sim.budget import Budget
+    from tests.sim.client import ClientMachine
     from tests.sim.plan import Plan
     from tests.sim.world import World
 
 _WALL_JUMP_MS: Final = 3_600_000
 _LASTS_MAX_S: Final = 20.0
+_WITH_CLIENTS: Final = 0.5
 _HUNT_EVERY_S: Final = 0.02
 _HUNT_WITHIN_S: Final = 0.4
 
-Cut = tuple[list[Host], list[Host]]
+Cut = tuple[list[Machine], list[Machine]]
 
 
 class Faults:
     """The storm of one schedule."""
 
-    def __init__(self, world: "World", plan: "Plan", budget: "Budget") -> None:
+    def __init__(self, world: "World", plan: "Plan", budget: "Budget", clients: "Sequence[ClientMachine]" = ()) -> None:
         self._world = world
         self._plan = plan
         self._budget = budget
+        self._clients = clients
         self._dice = world.dice
         self._cuts: list[Cut] = []
         self._is_over = False
@@ -82,7 +87,9 @@ class Faults:
         """Hold back everything on one link, or on all links to one host, and then let it arrive together."""
         hosts = self._home()
         target = self._dice.choice(hosts)
-        others = [host for host in hosts if host is not target]
+        others: list[Machine] = [host for host in hosts if host is not target]
+        if self._dice.random() < _WITH_CLIENTS:
+            others += self._clients
         sources = others if self._dice.random() < 0.5 else [self._dice.choice(others)]
         until = min(self._world.now + self._lasts_s(), self._plan.heal_at)
         for source in sources:
@@ -104,7 +111,14 @@ class Faults:
             self._happened("one_way_partitions", f"nothing from {_names(one)} reaches {_names(other)}")
 
     def _sides(self) -> Cut:
-        hosts = list(self._home())
+        one, other = self._sides_of_hosts()
+        if one and other and self._dice.random() < _WITH_CLIENTS:
+            for client in self._clients:
+                (one if self._dice.random() < 0.5 else other).append(client)
+        return one, other
+
+    def _sides_of_hosts(self) -> Cut:
+        hosts: list[Machine] = [*self._home()]
         self._dice.shuffle(hosts)
         shape = self._dice.random()
         if shape < 0.3:
@@ -144,7 +158,7 @@ class Faults:
 
     def hunt(self, prey: Host) -> None:
         """Let a candidate win and reach nobody, or a leader fall before what it sent is everywhere."""
-        others = [host for host in self._home() if host is not prey]
+        others: list[Machine] = [host for host in self._home() if host is not prey]
         if self._is_over or not others:
             return
         deaf = others if self._dice.random() < 0.5 else self._dice.sample(others, self._dice.randint(1, len(others)))
@@ -229,5 +243,5 @@ class Faults:
         self._world.note(text)
 
 
-def _names(hosts: list[Host]) -> str:
+def _names(hosts: list[Machine]) -> str:
     return ",".join(host.name for host in hosts)

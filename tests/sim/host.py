@@ -7,14 +7,20 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gimmal.cluster.table import Table
+from gimmal.replication.holdings import LOG_BYTES
 from tests.sim.clocks import HostClock
 from tests.sim.disk import Disk
 from tests.sim.network import Link
-from tests.sim.subject import NOBODY, Core, Identity, RaftState, Watch
+from tests.sim.subject import NOBODY, CopyState, Core, Identity, RaftState, Watch
 
 NEVER: Final = float("inf")
 HOME: Final = "home"
 FOREIGN: Final = "foreign"
+
+
+def client_address_of(address: str) -> str:
+    """Where clients reach the node at a peer address."""
+    return address.replace(":7701", ":7700")
 
 
 @dataclass(slots=True)
@@ -27,6 +33,7 @@ class Settings:
     expect: int  # 0: it never founds a cluster
     is_durable: bool
     zone: str = ""
+    log_bytes: int = LOG_BYTES
 
 
 @dataclass(slots=True)
@@ -80,6 +87,7 @@ class Host:
     learners: tuple[str, ...] = ()
     raft: RaftState | None = None
     log: LogMemory = field(default_factory=LogMemory)
+    copies: dict[int, CopyState] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -88,6 +96,10 @@ class Host:
     @property
     def address(self) -> str:
         return self.settings.address
+
+    @property
+    def client_address(self) -> str:
+        return client_address_of(self.settings.address)
 
     @property
     def is_up(self) -> bool:
@@ -107,3 +119,4 @@ class Host:
         """Lose everything a process holds in memory, and what was seen of it."""
         self.identity, self.table, self.raft = NOBODY, None, None
         self.voter, self.voters, self.learners, self.log = "", (), (), LogMemory()
+        self.copies = {}

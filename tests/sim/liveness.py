@@ -38,6 +38,7 @@ def complaints(world: "World") -> list[str]:
     names = sorted(host.name for host in hosts)
     if [row.name for row in table.nodes] != names:
         found.append(f"the table has nodes {[row.name for row in table.nodes]}, and there are {names}")
+    found += world.checks.copies.complaints(table)
     voters = {row.voter for row in table.nodes if row.status == ALIVE}
     if len(table.voters) != voters_wanted(len(table.nodes)) or not voters.issuperset(table.voters):
         found.append(f"the voters are {table.voters}")

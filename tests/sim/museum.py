@@ -152,7 +152,8 @@ def _storm(plan: Plan, count: int, weights: dict[str, float], *, is_durable: boo
         episode_every_s=0.4,
         episode_lasts_s=1.0,
         down_for_s=0.3,
-        request_every_s=0.3,
+        batches=0,
+        may_lose=True,
         half_heal_s=0.0,
     )
 

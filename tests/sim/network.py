@@ -14,17 +14,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from gimmal.wire.codec import decode, encode
 from gimmal.wire.kinds import FROM_NODES
-from gimmal.wire.peer_messages import PeerMessage
+from gimmal.wire.peer_messages import PeerMessage, SnapshotChunk
 
 if TYPE_CHECKING:
+    from tests.sim.client import ClientMachine
     from tests.sim.host import Host
 
 _DELAYS_BITS: Final = 8
-Post = Callable[[float, "Host", object, "Host"], None]
+Machine: TypeAlias = "Host | ClientMachine"
+Post = Callable[[float, "Host", object, "Machine"], None]
 """(arrival, receiver, what arrives, sender): the world's heap."""
 
 
@@ -53,7 +55,7 @@ class Link:
 
     __slots__ = ("clogged_until", "cuts", "duplication", "is_reordering", "last_arrival", "loss", "slowness", "target")
 
-    def __init__(self, target: "Host | None", weather: Weather) -> None:
+    def __init__(self, target: "Machine | None", weather: Weather) -> None:
         self.target = target
         self.cuts = 0
         self.clogged_until = 0.0
@@ -76,7 +78,7 @@ class Network:
         self._random, self._bits = dice.random, dice.getrandbits
         self._post = post
         self._counts = counts
-        self._hosts: dict[str, Host] = {}
+        self._hosts: dict[str, Machine] = {}
         self._delays_s = self._draw_delays()
         self.sent = 0
 
@@ -84,11 +86,15 @@ class Network:
         least, rate = self.weather.delay_least_s, 1 / self.weather.delay_mean_s
         return [least + self._dice.expovariate(rate) for _ in range(1 << _DELAYS_BITS)]
 
-    def attach(self, host: "Host") -> None:
+    def delay_s(self) -> float:
+        """How long something takes on a link that is well."""
+        return self._delays_s[self._bits(_DELAYS_BITS)]
+
+    def attach(self, host: "Machine") -> None:
         assert host.address not in self._hosts, f"{host.address} is taken"
         self._hosts[host.address] = host
 
-    def link(self, source: "Host", address: str) -> Link:
+    def link(self, source: "Machine", address: str) -> Link:
         link = source.links.get(address)
         if link is None:
             link = source.links[address] = Link(self._hosts.get(address), self.weather)
@@ -116,12 +122,14 @@ class Network:
             arrival = link.last_arrival
         else:
             link.last_arrival = arrival
+        if type(message) is SnapshotChunk:
+            message = copy.copy(message)  # it may be sent again, and then gets another header
         if self.weather.uses_codec:
             message = decode(encode(message), FROM_NODES)  # type: ignore[assignment]
-        self._post(arrival, target, message, source)
+        self._post(arrival, target, message, source)  # type: ignore[arg-type] # nodes send to nodes alone
         if link.duplication and self._random() < link.duplication:
             self._counts["messages_duplicated"] += 1
-            self._post(arrival + self._random() * 0.5, target, copy.copy(message), source)
+            self._post(arrival + self._random() * 0.5, target, copy.copy(message), source)  # type: ignore[arg-type]
 
     def refuse(self, source: "Host", target: "Host", at: float) -> None:
         """Tell a sender that nobody listens at the address of a machine, if a connection would tell."""
@@ -133,7 +141,7 @@ class Network:
 
     # -- faults -----------------------------------------------------------------------------------------------
 
-    def cut(self, sources: Iterable["Host"], targets: Iterable["Host"], change: int) -> None:
+    def cut(self, sources: Iterable["Machine"], targets: Iterable["Machine"], change: int) -> None:
         """Cut (change 1) or mend (change -1) all links from some machines to others."""
         targets = list(targets)
         for source in sources:

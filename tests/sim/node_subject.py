@@ -3,30 +3,35 @@
 from collections import Counter
 from collections.abc import Sequence
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from gimmal.cluster.raft import Role, read_journal
 from gimmal.cluster.table import Addresses, Table
 from gimmal.node.core import NodeCore
 from gimmal.node.settings import NodeSettings
+from gimmal.replication.log import Log
+from gimmal.types import Entry as DataEntry
 from gimmal.types import Instant
-from tests.sim.subject import NOBODY, Entry, Identity, RaftState
+from tests.sim.subject import NOBODY, CopyState, Entry, Identity, RaftState
 
 if TYPE_CHECKING:
     from tests.sim.host import Host
 
-PARTITIONS: Final = 4
+PARTITIONS: Final = 8
 COPIES: Final = 3
 
 
 class NodeWatch:
     """Reads what a `NodeCore` believes."""
 
-    __slots__ = ("_control", "_identity")
+    __slots__ = ("_control", "_data", "_identity", "_log_numbers", "_logs")
 
     def __init__(self, core: NodeCore) -> None:
         self._control = core.control
+        self._data = core.data
         self._identity = NOBODY
+        self._logs: dict[int, Log] = {}  # by partition, and how many there have been: names of logs for the checks
+        self._log_numbers: Counter[int] = Counter()
 
     @property
     def voter(self) -> str:
@@ -67,9 +72,41 @@ class NodeWatch:
     def has_lease(self, seconds: float) -> bool:
         return self._control.lease_is_valid(seconds)
 
-    def ask(self, command: tuple[Any, ...], now: Instant) -> None:
-        _, _, _, number, changes = command
-        self._control.alter_in_sync(number, changes, now.seconds)
+    def copies(self) -> Sequence[CopyState]:
+        found, logs = [], self._logs
+        for partition, copy in self._data.serving.holdings.replicas.items():
+            log, view = copy.log, copy.view
+            if logs.get(partition) is not log:
+                logs[partition] = log
+                self._log_numbers[partition] += 1
+            found.append(
+                CopyState(
+                    partition,
+                    copy.me.number,
+                    copy.epoch,
+                    view.version if view is not None else 0,
+                    copy.leading is not None,
+                    copy.commit,
+                    log.last,
+                    log.last_epoch,
+                    self._log_numbers[partition],
+                )
+            )
+        return found
+
+    def copy_base(self, partition: int) -> tuple[int, int]:
+        log = self._data.serving.holdings.replicas[partition].log
+        return log.base, log.base_epoch
+
+    def copy_epoch_at(self, partition: int, seq: int) -> int | None:
+        return self._data.serving.holdings.replicas[partition].log.epoch_at(seq)
+
+    def copy_entries(self, partition: int, first: int, last: int) -> Sequence[DataEntry]:
+        log = self._data.serving.holdings.replicas[partition].log
+        return log.entries[first - log.base - 1 : last - log.base]
+
+    def copy_digest(self, partition: int) -> bytes:
+        return self._data.serving.holdings.replicas[partition].engine.digest()
 
     def happenings(self) -> Counter[str]:
         control = self._control
@@ -94,7 +131,7 @@ def start_node(host: "Host", journal: bytes, dice: Random, now: Instant) -> tupl
     if host.disk is not None:
         host.disk.truncate(read_journal(journal).length)
         journal = host.disk.read()
-    client, pubsub = settings.address.replace(":7701", ":7700"), settings.address.replace(":7701", ":7702")
+    client, pubsub = host.client_address, settings.address.replace(":7701", ":7702")
     core = NodeCore(
         NodeSettings(
             name=settings.name,
@@ -107,6 +144,7 @@ def start_node(host: "Host", journal: bytes, dice: Random, now: Instant) -> tupl
             partitions=PARTITIONS,
             copies=COPIES,
             is_durable=settings.is_durable,
+            log_bytes=settings.log_bytes,
         ),
         journal,
         dice,

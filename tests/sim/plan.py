@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Final
 
+from gimmal.replication.holdings import LOG_BYTES
 from tests.sim.network import Weather
 
 NODES_MIN, NODES_MAX = 3, 7
@@ -53,7 +54,10 @@ class Machine:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole schedule. `weights` has the episodes that happen and how often each is chosen."""
+    """A whole schedule. `weights` has the episodes that happen and how often each is chosen.
+
+    `clients` start `batches` batches of calls together. `may_lose`: crashes may be so many that partitions are lost.
+    """
 
     seed: int
     kinds: tuple[str, ...]
@@ -65,7 +69,10 @@ class Plan:
     episode_every_s: float = 2.0
     episode_lasts_s: float = 4.0
     down_for_s: float = 4.0
-    request_every_s: float = 2.0
+    clients: int = 3
+    batches: int = 300
+    log_bytes: int = LOG_BYTES
+    may_lose: bool = False
     sync_s: float = 0.0005
     drift: float = 0.0
     heal_at: float = 40.0
@@ -82,7 +89,7 @@ def address_of(name: str) -> str:
 
 def draw_plan(seed: int) -> Plan:
     """Decide everything that is decided beforehand."""
-    dice = Random(f"plan {seed}")
+    dice, data_dice = Random(f"plan {seed}"), Random(f"data {seed}")
     kinds = [kind for kind in KINDS if dice.random() < 0.45]
     while len(kinds) < FAULTS_MIN:
         kinds = sorted({*kinds, dice.choice(KINDS)}, key=KINDS.index)
@@ -90,7 +97,7 @@ def draw_plan(seed: int) -> Plan:
     bootstrapping = [machine.name for machine in machines if machine.expect]
     founders = [machine.name for machine in machines if machine.starts_at <= 5.0]
     named = founders if dice.random() < 0.7 else bootstrapping
-    heal_at = dice.uniform(36.0, 44.0)
+    heal_at = dice.uniform(26.0, 32.0)
     half_heal_s = 16.0 if dice.random() < 0.25 else 0.0
     return Plan(
         seed=seed,
@@ -103,13 +110,15 @@ def draw_plan(seed: int) -> Plan:
         episode_every_s=dice.choice((0.7, 1.5, 3.0)),
         episode_lasts_s=dice.choice((0.8, 3.0, 8.0)),
         down_for_s=dice.choice((0.3, 2.0, 6.0, 20.0)),
-        request_every_s=dice.choice((0.5, 2.0, 8.0)),
+        clients=data_dice.randint(2, 4),
+        log_bytes=data_dice.choice((LOG_BYTES, 20_000, 4_000)),
+        may_lose=data_dice.random() < 0.15,
         sync_s=dice.choice((0.0002, 0.001, 0.005, 0.03)),
         drift=0.02 if CLOCKS in kinds else dice.choice((0.0, 0.002)),
         heal_at=heal_at,
         half_heal_s=half_heal_s,
         half_heal_flaps=dice.random() < 0.5,
-        ends_at=max(60.0, heal_at + half_heal_s + 20.0),
+        ends_at=heal_at + half_heal_s + 8.0,
     )
 
 
@@ -132,7 +141,7 @@ def _draw_machines(dice: Random, *, is_late: bool) -> tuple[Machine, ...]:
         machines.append(
             Machine(
                 name=f"n{number}",
-                starts_at=dice.uniform(0.0, slow_start) if is_founder else dice.uniform(6.0, 30.0),
+                starts_at=dice.uniform(0.0, slow_start) if is_founder else dice.uniform(6.0, 20.0),
                 expect=(1 if founds_alone else expect) if founds else 0,
                 is_durable=dice.random() < durable_share,
                 zone=f"z{number % 3}" if has_zones else "",

@@ -1,13 +1,13 @@
 """A process whose every belief is pulled by a string: what the tests of the checkers show to them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from gimmal.cluster.table import ALIVE, Addresses, NodeRow, PartitionRow, Table
-from gimmal.types import Incarnation, Instant
+from gimmal.types import Entry as DataEntry
+from gimmal.types import Incarnation
 from tests.sim.clocks import HostClock
 from tests.sim.host import Host, Settings
-from tests.sim.subject import NOBODY, Entry, Identity, RaftState
+from tests.sim.subject import NOBODY, CopyState, Entry, Identity, RaftState
 
 CLUSTER = bytes(range(16))
 
@@ -23,6 +23,9 @@ class Puppet:
         self.who = Identity(CLUSTER, 0)
         self.lease_until = 0.0
         self.shown: Table | None = None
+        self.held: dict[int, CopyState] = {}
+        self.copied: dict[int, list[DataEntry]] = {}
+        self.digests: dict[int, bytes] = {}
         self.voting: tuple[str, ...] = ("n1/1", "n2/1", "n3/1")
         settings = Settings(name, f"{name}.sim:7701", (), 3, is_durable=False)
         self.host = Host(settings, HostClock(0.0, 0, 1.0), group=group)
@@ -62,8 +65,21 @@ class Puppet:
     def has_lease(self, seconds: float) -> bool:
         return seconds < self.lease_until
 
-    def ask(self, command: tuple[Any, ...], now: Instant) -> None:
-        raise AssertionError("a puppet asks for nothing")
+    def copies(self) -> Sequence[CopyState]:
+        return list(self.held.values())
+
+    def copy_base(self, partition: int) -> tuple[int, int]:
+        return 0, 0
+
+    def copy_epoch_at(self, partition: int, seq: int) -> int | None:
+        entries = self.copied[partition]
+        return entries[seq - 1][0] if 0 < seq <= len(entries) else None if seq else 0
+
+    def copy_entries(self, partition: int, first: int, last: int) -> Sequence[DataEntry]:
+        return self.copied[partition][first - 1 : last]
+
+    def copy_digest(self, partition: int) -> bytes:
+        return self.digests.get(partition, b"")
 
     def happenings(self) -> dict[str, int]:
         return {}

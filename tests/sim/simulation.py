@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 from tests.sim import plan as kinds
 from tests.sim.budget import Budget
+from tests.sim.client import Clients
 from tests.sim.clocks import HostClock
-from tests.sim.faults import Faults
+from tests.sim.faults import Cut, Faults
+from tests.sim.history import DONE
 from tests.sim.host import HOME, Host, Settings
 from tests.sim.liveness import complaints, members
 from tests.sim.plan import Plan, draw_plan
 from tests.sim.violation import Violation
 from tests.sim.visits import Visits
-from tests.sim.workload import Workload
+from tests.sim.workload import Workload, partition_of
 from tests.sim.world import World
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY_S: Final = 0.5
 _ACCEPTS_IN_S: Final = 10.0
+_ENDS_IN_S: Final = 12.0
+_AUDIT_EVERY_S: Final = 1.0
 _HALF_HEALED_SETTLES_IN_S: Final = 8.0
 _FLAP_EVERY_S: Final = 3.0
 _FLAP_LASTS_S: Final = 2.0
@@ -36,11 +40,13 @@ class Simulation:
         self.plan = plan
         self.world = World(plan.seed, plan.weather, start, trace)
         self.world.sync_s = plan.sync_s
-        self.budget = Budget(self.world)
-        self.world.may_die, self.world.on_death = self.budget.may_die, self.budget.died
-        self.faults = Faults(self.world, plan, self.budget)
+        self.clients = Clients(self.world, plan.seed)
+        self.budget = Budget(self.world, may_lose=plan.may_lose)
+        self.world.may_die, self.world.on_death = self.budget.may_die, self._died
+        self.faults = Faults(self.world, plan, self.budget, self.clients.machines)
         self.visits = Visits(self.world, plan, self.budget)
-        self.workload = Workload(self.world, plan.request_every_s)
+        self.workload = Workload(self.world, plan, self.clients)
+        self.world.checks.copies.on_lost = self.workload.forgive
         self._clock_dice = Random(f"clocks {plan.seed}")
         for machine in plan.machines:
             host = self._host(machine)
@@ -55,10 +61,15 @@ class Simulation:
             expect=machine.expect,
             is_durable=machine.is_durable,
             zone=machine.zone,
+            log_bytes=self.plan.log_bytes,
         )
         dice = self._clock_dice
         rate = 1 + dice.uniform(-self.plan.drift, self.plan.drift)
         return Host(settings, HostClock(dice.uniform(0.0, 1e6), dice.randint(-60_000, 60_000), rate))
+
+    def _died(self, host: Host) -> None:
+        self.budget.died(host)
+        self.clients.on_death(host)
 
     def run(self) -> Counter[str]:
         """Carry out the whole schedule.
@@ -74,7 +85,11 @@ class Simulation:
         self._must_come_true("recovery", plan.settles_in_s, lambda: complaints(world))
         self._must_accept()
         world.run(max(plan.ends_at, world.now))
+        if plan.batches:
+            self._must_serve()
         self._must_come_true("recovery lasts", _ACCEPTS_IN_S, lambda: complaints(world))
+        if plan.batches:
+            self._must_be_equal()
         return self._account()
 
     def run_storm(self) -> None:
@@ -86,6 +101,7 @@ class Simulation:
         self.faults.begin()
         self.visits.begin()
         self.workload.begin()
+        self._audit()
         self.world.run(self.plan.heal_at)
         self.world.checks.raft.check_all_logs(self.world.hosts)
 
@@ -105,7 +121,7 @@ class Simulation:
             world.run(world.now + _LOOK_EVERY_S)
 
     def _must_accept(self) -> None:
-        """See the cluster take in a newcomer, and change an in-sync set that a leader wants changed."""
+        """See the cluster take in a newcomer."""
         world = self.world
         addresses = [host.address for host in members(world)]  # those of the plan may be gone for good
         seeds = tuple(dict.fromkeys((*self.plan.seeds, *addresses)))
@@ -114,15 +130,43 @@ class Simulation:
         world.attach(newcomer)
         world.start(newcomer)
         self._must_come_true("a newcomer is accepted", _ACCEPTS_IN_S, lambda: complaints(world))
-        asked = self.workload.ask()
-        if asked is not None:
-            number, wanted = asked
-            self._must_come_true("a change is accepted", _ACCEPTS_IN_S, lambda: self._missing(number, wanted.version))
 
-    def _missing(self, partition: int, version: int) -> list[str]:
+    # -- the copies, the clients ------------------------------------------------------------------------------
+
+    def _audit(self) -> None:
+        """Look now and then whether everybody holds what they must."""
+        checks = self.world.checks
+        checks.copies.audit(self.world.hosts, checks.tables.newest(HOME))
+        self.world.plan_in(_AUDIT_EVERY_S, self._audit)
+
+    def _must_serve(self) -> None:
+        """See the rest of the batches end, each partition take a write and a read, and each key be as it must."""
+        workload = self.workload
+        self._must_come_true("calls end", _ENDS_IN_S, lambda: [] if workload.is_done else ["calls are under way"])
+        served = workload.probe()
+        self._must_come_true("calls end", _ENDS_IN_S, lambda: [] if workload.is_done else ["calls are under way"])
+        found = workload.read_everything()
+        self._must_come_true("calls end", _ENDS_IN_S, lambda: [] if workload.is_done else ["calls are under way"])
         table = self.world.checks.tables.newest(HOME)
-        is_done = table is not None and table.partitions[partition].version > version
-        return [] if is_done else [f"the in-sync set of partition {partition} was not changed"]
+        for operation in (*served, *found):
+            is_lost = table is None or table.partitions[partition_of(operation.key)].is_lost
+            if is_lost == (operation.outcome == DONE):
+                lost = "is lost" if is_lost else "is well"
+                raise Violation(
+                    "partitions serve", f"{operation}, whose partition {partition_of(operation.key)} {lost}"
+                )
+        for operation in found:
+            if operation.outcome == DONE:
+                workload.history.key(operation.key).at_end(operation.result)
+
+    def _must_be_equal(self) -> None:
+        """See all copies come to the same end, and hold everything."""
+        checks = self.world.checks
+        table = checks.tables.newest(HOME)
+        assert table is not None
+        look = lambda: checks.copies.differences(self.world.hosts, table)  # noqa: E731
+        self._must_come_true("copies are equal", _ENDS_IN_S, look)
+        checks.copies.audit(self.world.hosts, table)
 
     def _half_heal(self) -> None:
         """Mend everything but one machine that hears nobody, or that nobody hears: the others keep one leader."""
@@ -139,7 +183,7 @@ class Simulation:
         self.faults.mend()
         is_deaf = world.dice.random() < 0.5
         world.note(f"{odd.name} {'hears nobody' if is_deaf else 'is heard by nobody'}")
-        one_way = (others, [odd]) if is_deaf else ([odd], others)
+        one_way: Cut = ([*others], [odd]) if is_deaf else ([odd], [*others])
         ends_at = world.now + plan.half_heal_s
         if plan.half_heal_flaps:
             for number in range(int(plan.half_heal_s / _FLAP_EVERY_S)):
@@ -170,6 +214,7 @@ class Simulation:
         for host in world.hosts:
             if host.is_up:
                 world.checks.on_death(host)
+        self.clients.settle()
         counts = world.counts
         counts["schedules"] += 1
         counts["messages"] = world.network.sent

@@ -10,6 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from gimmal.cluster.table import Table
+from gimmal.types import Entry as DataEntry
 from gimmal.types import Instant
 from gimmal.wire.messages import Message
 from gimmal.wire.peer_messages import PeerMessage
@@ -23,8 +24,9 @@ Entry: TypeAlias = tuple[int, int, Any]
 
 
 class Core(Protocol):
-    """The verbs of `gimmal.node.core.NodeCore` that concern other nodes."""
+    """The verbs of `gimmal.node.core.NodeCore`."""
 
+    def receive(self, peer: bytes, message: Message, now: Instant, /) -> None: ...
     def receive_from_node(self, message: PeerMessage, now: Instant, /) -> None: ...
     def on_refused(self, address: str, now: Instant, /) -> None: ...
     def tick(self, now: Instant, /) -> None: ...
@@ -51,6 +53,20 @@ class RaftState(NamedTuple):
     commit: int
     last_index: int
     last_term: int
+
+
+class CopyState(NamedTuple):
+    """Where a copy of a partition is, held by incarnation `life` of its node; `log` is another one after a snapshot."""
+
+    partition: int
+    life: int
+    epoch: int
+    version: int
+    is_leading: bool
+    commit: int
+    last: int
+    last_epoch: int
+    log: int
 
 
 NOBODY = Identity(b"", 0)
@@ -94,8 +110,24 @@ class Watch(Protocol):
         """Whether the process may answer for what it leads on its own word, when its clock shows so many seconds."""
         ...
 
-    def ask(self, command: tuple[Any, ...], now: Instant) -> None:
-        """Let the process ask the meta group for a command, as its own replicas would."""
+    def copies(self) -> Sequence[CopyState]:
+        """The copies of partitions that this process holds."""
+        ...
+
+    def copy_base(self, partition: int) -> tuple[int, int]:
+        """(sequence number, epoch) of the entry just before the first that the log of a copy still has."""
+        ...
+
+    def copy_epoch_at(self, partition: int, seq: int) -> int | None:
+        """The epoch of an entry in the log of a copy, or of its base; None for what is not there."""
+        ...
+
+    def copy_entries(self, partition: int, first: int, last: int) -> Sequence[DataEntry]:
+        """Entries `first` to `last` of the log of a copy, which has them."""
+        ...
+
+    def copy_digest(self, partition: int) -> bytes:
+        """The digest of a copy's state."""
         ...
 
     def happenings(self) -> dict[str, int]:

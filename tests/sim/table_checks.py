@@ -17,6 +17,7 @@ from tests.sim.violation import Violation
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Callable
 
     from tests.sim.host import Host
     from tests.sim.subject import Identity
@@ -39,11 +40,11 @@ class TableHistory:
 class TableChecks:
     """Checks of the tables of all clusters, by cluster id."""
 
-    def __init__(self, counts: "Counter[str]", on_newest: Callable[[Table], None]) -> None:
+    def __init__(self, counts: "Counter[str]") -> None:
         self._counts = counts
-        self._on_newest = on_newest
         self._histories: dict[bytes, TableHistory] = {}
         self.cluster_by_group: dict[str, bytes] = {}
+        self.on_newest: Callable[[Table, Table], None] = lambda earlier, later: None
         self._lived: dict[bytes, None] = {}  # clusters in which somebody is registered
 
     def history(self, cluster: bytes) -> TableHistory:
@@ -123,7 +124,7 @@ class TableChecks:
             check_order(earlier, table)
             if place == len(history.versions):
                 self._count_changes(earlier, table)
-                self._on_newest(table)
+                self.on_newest(earlier, table)
         if place < len(history.versions):
             check_order(table, history.table_by_version[history.versions[place]])
         history.versions.insert(place, table.version)

@@ -1,11 +1,12 @@
 """The simulated machine's parts: its clocks, its disk, its links; and what a schedule may do to it."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import pytest
 
+from gimmal.types import Incarnation
 from gimmal.wire.peer_messages import Heartbeat
 from tests.sim import plan as kinds
 from tests.sim.budget import Budget
@@ -175,7 +176,8 @@ def test_every_plan_keeps_its_promises() -> None:
         assert plan == draw_plan(seed)
         assert len(plan.kinds) >= kinds.FAULTS_MIN
         assert kinds.NODES_MIN <= len(plan.machines) <= kinds.NODES_MAX
-        assert plan.ends_at >= 60.0
+        assert plan.ends_at >= plan.heal_at + plan.half_heal_s + 8.0
+        assert plan.batches >= 300
         expected = {machine.expect for machine in plan.machines if machine.expect}
         assert len(expected) == 1
         assert expected == {1} or 2 * max(expected) > len(plan.machines)
@@ -183,15 +185,16 @@ def test_every_plan_keeps_its_promises() -> None:
         assert bootstrapping <= set(plan.seeds)
         seen.update(plan.kinds)
         seen["codec"] += plan.weather.uses_codec
-    assert set(seen) == {*kinds.KINDS, "codec"}
+        seen["losses"] += plan.may_lose
+    assert set(seen) == {*kinds.KINDS, "codec", "losses"}
     assert min(seen.values()) > 40
 
 
-def ruled(is_durable: bool) -> Simulation:
-    """A toy cluster of three in calm weather, founded."""
+def ruled(is_durable: bool, *, may_lose: bool = True) -> Simulation:
+    """A toy cluster of three in calm weather, founded; its ruler has the only copy of everything."""
     machines = tuple(kinds.Machine(f"n{number}", 0.0, 3, is_durable, "") for number in (1, 2, 3))
     seeds = tuple(kinds.address_of(machine.name) for machine in machines)
-    simulation = Simulation(kinds.Plan(1, (), machines, seeds, Weather()), start_toy)
+    simulation = Simulation(kinds.Plan(1, (), machines, seeds, Weather(), batches=0, may_lose=may_lose), start_toy)
     simulation.world.run(3.0)
     return simulation
 
@@ -208,6 +211,28 @@ def test_who_has_a_disk_may_die_at_any_time() -> None:
     assert simulation.budget.may_die(simulation.world.hosts[0])
 
 
+def test_who_has_the_only_copy_may_not_die() -> None:
+    simulation = ruled(is_durable=True, may_lose=False)
+    ruler, subject, _ = simulation.world.hosts
+    assert not simulation.budget.may_die(ruler)
+    assert simulation.budget.may_die(subject)
+
+
+def test_of_two_that_have_everything_one_may_die_and_not_the_other_before_it_is_replaced() -> None:
+    simulation = ruled(is_durable=True, may_lose=False)
+    one, other, third = simulation.world.hosts
+    tables = simulation.world.checks.tables
+    newest = tables.newest("home")
+    assert newest is not None
+    members = tuple(Incarnation(host.name, host.identity.incarnation) for host in (one, other, third))
+    for in_sync, eligible in ((members[:2], ()), (members[:1], members[1:2]), (members, ())):
+        row = newest.partitions[0]._replace(in_sync=in_sync, eligible=eligible)
+        tables.history(newest.cluster).table_by_version[newest.version] = replace(newest, partitions=(row,))
+        assert simulation.budget.may_die(one)
+    simulation.world.kill(third)
+    assert not simulation.budget.may_die(one)
+
+
 def test_nodes_outside_must_not_become_as_many_as_found_a_cluster() -> None:
     simulation = ruled(is_durable=False)
     _, one, other = simulation.world.hosts
@@ -222,7 +247,7 @@ def test_nodes_outside_must_not_become_as_many_as_found_a_cluster() -> None:
 
 def test_before_there_is_a_cluster_one_founder_may_forget() -> None:
     simulation = ruled(is_durable=False)
-    budget = Budget(simulation.world)
+    budget = Budget(simulation.world, may_lose=True)
     simulation.world.checks.tables.cluster_by_group.clear()
     one, other, _ = simulation.world.hosts
     assert budget.may_die(one)

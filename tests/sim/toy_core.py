@@ -12,11 +12,12 @@ from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.commands import Registration
 from gimmal.cluster.meta.state import MetaState
 from gimmal.cluster.table import ALIVE, Addresses, Table
+from gimmal.types import Entry as DataEntry
 from gimmal.types import Instant
 from gimmal.wire.codec import pack_tree, unpack_tree
 from gimmal.wire.messages import Message
 from gimmal.wire.peer_messages import Heartbeat, MetaReply, MetaRequest, PeerMessage, Rows
-from tests.sim.subject import NOBODY, Entry, Identity, RaftState
+from tests.sim.subject import NOBODY, CopyState, Entry, Identity, RaftState
 
 if TYPE_CHECKING:
     from tests.sim.host import Host
@@ -83,6 +84,9 @@ class ToyCore:
 
     # -- the verbs --------------------------------------------------------------------------------------------
 
+    def receive(self, peer: bytes, message: Message, now: Instant) -> None:
+        """Have nothing to say to clients."""
+
     def receive_from_node(self, message: PeerMessage, now: Instant) -> None:
         if message.cluster and self.identity.cluster and message.cluster != self.identity.cluster:
             self._complaints.append(("warning", f"{message.sender} is of another cluster"))
@@ -140,9 +144,6 @@ class ToyCore:
             heard = self._heard.setdefault(row.name, now.seconds)
             if row.status == ALIVE and row.name != self.me.name and now.seconds - heard > _FENCE_AFTER_S:
                 self._decide((commands.FENCE, row.name, row.incarnation))
-
-    def ask(self, command: tuple[Any, ...]) -> None:
-        self._outbox.append((self.ruler, MetaRequest(*self._header(), 2, command)))
 
     def next_deadline(self) -> float:
         return self._beat_at
@@ -204,8 +205,20 @@ class ToyWatch:
     def has_lease(self, seconds: float) -> bool:
         return False
 
-    def ask(self, command: tuple[Any, ...], now: Instant) -> None:
-        self._core.ask(command)
+    def copies(self) -> Sequence[CopyState]:
+        return ()
+
+    def copy_base(self, partition: int) -> tuple[int, int]:
+        raise AssertionError("a toy holds no copies")
+
+    def copy_epoch_at(self, partition: int, seq: int) -> int | None:
+        raise AssertionError("a toy holds no copies")
+
+    def copy_entries(self, partition: int, first: int, last: int) -> Sequence[DataEntry]:
+        raise AssertionError("a toy holds no copies")
+
+    def copy_digest(self, partition: int) -> bytes:
+        raise AssertionError("a toy holds no copies")
 
     def happenings(self) -> dict[str, int]:
         return {"toys": 1}

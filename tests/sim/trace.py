@@ -9,12 +9,14 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
 
 from gimmal.wire.codec import encode
+from gimmal.wire.messages import Message
 from gimmal.wire.peer_messages import BLANK, PeerMessage
+from tests.sim.client import FromClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.sim.host import Host
+    from tests.sim.network import Machine
 
 _MESSAGES_KEPT: Final = 30
 _EVENTS_KEPT: Final = 50
@@ -39,8 +41,10 @@ class Trace:
         """The last events, and the last messages: there are many more of these."""
         return "\n".join(["the last events:", *self._events, "", "the last messages:", *self._messages])
 
-    def delivered(self, time: float, source: "Host", target: "Host", item: object) -> None:
-        if isinstance(item, PeerMessage):
+    def delivered(self, time: float, source: "Machine", target: "Machine", item: object) -> None:
+        if type(item) is FromClient:
+            item = item.message
+        if isinstance(item, Message):
             self._digest.update(b"%s%s%s" % (time.hex().encode(), target.address.encode(), encode(item)))
             self._keep(self._messages, time, f"{source.name} > {target.name}  {_described(item)}")
         else:
@@ -57,9 +61,12 @@ class Trace:
             self._show(line)
 
 
-def _described(message: PeerMessage) -> str:
+def _described(message: Message) -> str:
     slots = [slot for kind in reversed(type(message).__mro__) for slot in getattr(kind, "__slots__", ())]
-    fields = ", ".join(f"{name}={getattr(message, name)!r}" for name in slots[_HEADER_FIELDS:])
+    fields = ", ".join(
+        f"{name}={getattr(message, name)!r}"
+        for name in slots[_HEADER_FIELDS - (not isinstance(message, PeerMessage)) :]
+    )
     header = f"inc {message.source}>{message.destination}, table {message.table_version}"
     text = f"{type(message).__name__}({fields})"
     return f"{text if len(text) <= _TEXT_MAX else text[:_TEXT_MAX] + '...'} [{header}]"

@@ -36,7 +36,7 @@ class Visits:
         """Plan the visits that the schedule has."""
         dice = self._world.dice
         if kinds.IMPOSTOR in self._plan.kinds:
-            self._world.plan(dice.uniform(1.0, 30.0), self._impostor_comes)
+            self._world.plan(dice.uniform(1.0, 20.0), self._impostor_comes)
         if kinds.FOREIGNER in self._plan.kinds:
             self._world.plan(0.0, self._foreigner_founds)
 
@@ -59,7 +59,7 @@ class Visits:
         settings = Settings("x1", kinds.address_of("x1"), seeds=(), expect=1, is_durable=True)
         foreigner = Host(settings, any_clock(self._world), group=FOREIGN)
         self._come("foreigners", foreigner)
-        self._world.plan(self._world.dice.uniform(5.0, 20.0), lambda: self._foreigner_visits(foreigner))
+        self._world.plan(self._world.dice.uniform(5.0, 15.0), lambda: self._foreigner_visits(foreigner))
 
     def _foreigner_visits(self, foreigner: Host) -> None:
         if foreigner.is_up:

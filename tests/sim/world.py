@@ -12,7 +12,8 @@ Rules that keep it honest:
   the write, between write and sync, between sync and sending, and in the midst of sending.
 - All dice descend from the seed; no set is walked over and no hash() decides anything.
 
-What it does not do: clients, and real bytes on real sockets. `tests/cluster` has those.
+What clients send arrives in the same way; what a turn has for them is given to `on_answers`. What the world does not
+do: real bytes on real sockets. `tests/cluster` has those.
 """
 
 import heapq
@@ -23,15 +24,17 @@ from itertools import count
 from random import Random
 from typing import Any, Final
 
+from gimmal.wire.messages import Message
 from tests.sim.checks import Checks
+from tests.sim.client import FromClient
 from tests.sim.disk import Disk
 from tests.sim.host import NEVER, Host
-from tests.sim.network import Network, Refused, Weather
+from tests.sim.network import Machine, Network, Refused, Weather
 from tests.sim.subject import Start
 from tests.sim.trace import Trace
 from tests.sim.violation import Violation
 
-Event = tuple[float, int, "Host | None", Any, "Host | None"]
+Event = tuple[float, int, "Host | None", Any, "Machine | None"]
 
 TIMER_GRAIN_S: Final = 0.001
 BATCH_S: Final = 0.0005
@@ -52,13 +55,15 @@ class World:
         self.dice = Random(f"world {seed}")
         self.counts: Counter[str] = Counter()
         self.hosts: list[Host] = []
-        self.network = Network(weather, Random(f"network {seed}"), self._post, self.counts)
+        self._host_by_client_address: dict[str, Host] = {}
+        self.network = Network(weather, Random(f"network {seed}"), self.post, self.counts)
         self.checks = Checks(self.counts)
         self.checks.leases.around = lambda: (self.now, self.hosts)
         self.trace = trace
         self.sync_s = 0.0005
         self.may_die: Callable[[Host], bool] = lambda host: True
         self.on_death: Callable[[Host], None] = lambda host: None
+        self.on_answers: Callable[[Host, list[tuple[bytes, Message]], float], None] = lambda host, answers, at: None
         self._start = start
         self._heap: list[Event] = []
         self._order = count().__next__
@@ -71,6 +76,7 @@ class World:
         if host.settings.is_durable:
             host.disk = Disk()
         self.hosts.append(host)
+        self._host_by_client_address[host.client_address] = host
         self.network.attach(host)
 
     def start(self, host: Host) -> None:
@@ -116,6 +122,10 @@ class World:
     def pause(self, host: Host, seconds: float) -> None:
         """Stop a process as SIGSTOP does: what arrives waits, and its clocks go on."""
         host.stopped_until = max(host.stopped_until, self.now + seconds)
+
+    def host_by_client_address(self, address: str) -> Host | None:
+        """The machine whose node clients reach at an address."""
+        return self._host_by_client_address.get(address)
 
     # -- time -------------------------------------------------------------------------------------------------
 
@@ -181,12 +191,16 @@ class World:
         if type(item) is Refused:
             if host.core is not None and item.life == host.life:
                 host.inbox.append(item)
+        elif type(item) is FromClient:
+            if host.core is not None and item.connection.life == host.life and not item.connection.is_broken:
+                host.inbox.append(item)
         elif host.core is not None:
             host.inbox.append(item)
         else:
             self.network.refuse(source, host, self.now)
 
-    def _post(self, time: float, host: Host, item: object, source: Host) -> None:
+    def post(self, time: float, host: Host, item: object, source: Machine) -> None:
+        """Let something arrive at a host."""
         heapq.heappush(self._heap, (time, self._order(), host, item, source))
 
     def _arm(self, host: Host, time: float) -> None:
@@ -221,11 +235,14 @@ class World:
         if self.turns > TURNS_MAX:
             raise Violation("bounded work", f"{TURNS_MAX} turns by {time:.1f} s: something asks for ticks for ever")
         now = host.clock.instant(time, host.deadline_s if time >= host.deadline else 0.0)
-        if host.inbox:
-            inbox, host.inbox = host.inbox, []
+        inbox = host.inbox
+        if inbox:
+            host.inbox = []
             for item in inbox:
                 if type(item) is Refused:
                     core.on_refused(item.address, now)
+                elif type(item) is FromClient:
+                    core.receive(item.connection.peer, item.message, now)
                 else:
                     core.receive_from_node(item, now)  # type: ignore[arg-type]
         core.tick(now)
@@ -242,17 +259,19 @@ class World:
                 return
             core.on_saved(now)
             save = core.unsaved()
-        core.drain()
+        answers = core.drain()
         outgoing = core.drain_for_nodes()
         for level, text in core.complaints():
             self._complained(host, level, text)
-        self.checks.on_turn(host)
+        self.checks.on_turn(host, [*inbox, *[message for _, message in outgoing]])
         if has_saved and outgoing and host.doomed_at == WHILE_SENDING and self.may_die(host):
             self._send(host, outgoing[: self.dice.randrange(len(outgoing))], time)
             self._dies_at(host, WHILE_SENDING)
             return
         if outgoing:
             self._send(host, outgoing, time)
+        if answers:
+            self.on_answers(host, answers, time)
         self._set_deadline(host, core.next_deadline(), time)
 
     def _send(self, host: Host, outgoing: list[tuple[str, Any]], time: float) -> None:
