@@ -163,6 +163,27 @@ def test_a_write_that_was_sent_before_its_session_expired_is_never_carried_out_a
     assert after.result() == 3
 
 
+def test_an_uncertain_write_that_waits_when_its_session_expires_is_not_sent_any_more(trio: Trio) -> None:
+    end = warmed(trio, "key")
+    trio.fate = only_towards(Reply, DROP)
+    uncertain = end.incr("key")
+    trio.run(0.5)
+    assert trio.value("key") == 2
+    trio.fate = lambda address, message: 0.001
+    trio.refuse = lambda number: Refusal.UNDECIDED if number == uncertain.call.first else None
+    trio.run(0.6)  # it was sent again and refused, and waits
+    trio.close_sessions("key")
+    second = end.incr("key")
+    trio.run(0.02)
+    assert second.result() == 3
+    error = uncertain.error()
+    assert isinstance(error, OperationTimeout)
+    assert error.maybe_applied
+    trio.refuse = lambda number: None
+    trio.run(5.0)
+    assert trio.value("key") == 3
+
+
 def test_what_is_in_flight_when_its_session_expires_is_not_sent_under_the_next(trio: Trio) -> None:
     """The answer of the first is lost, the second learns that the session has expired."""
     end = warmed(trio, "key")
