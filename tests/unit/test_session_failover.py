@@ -10,7 +10,7 @@ from gimmal.client.retries import ATTEMPTS_MAX
 from gimmal.errors import NotEnoughReplicas, OperationTimeout, Overloaded, Unavailable
 from gimmal.wire import commands
 from gimmal.wire.codec import encode
-from gimmal.wire.messages import Message, Refusal, Reply, Request, TableRows
+from gimmal.wire.messages import FetchTable, Message, Refusal, Reply, Request, TableRows
 from tests.unit.fake_network import CLUSTER, DROP, End, Outcome, only_towards
 from tests.unit.replicated_network import Trio, warmed
 
@@ -318,6 +318,18 @@ def test_a_write_follows_its_partition_with_the_same_number(trio: Trio) -> None:
     assert first_to != second_to
     assert first[0] == second[0]
     assert first[3] == second[3] > 0
+
+
+def test_a_client_looks_for_another_leader_long_before_it_gives_an_answer_up(trio: Trio) -> None:
+    end = warmed(trio, "key")
+    trio.kill(trio.table.partitions[trio.partition("key")].leader or "", noticed_after_s=0.1)
+    outcome = end.incr("key")
+    trio.run(1.0)
+    assert outcome.result() == 2
+    assert outcome.ended_at[0] - outcome.started_at < 0.95
+    count = len(end.sent(FetchTable))
+    trio.run(60.0)
+    assert len(end.sent(FetchTable)) == count
 
 
 def test_what_a_deposed_leader_could_not_decide_is_asked_of_the_next(trio: Trio) -> None:
