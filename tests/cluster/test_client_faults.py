@@ -114,7 +114,8 @@ def test_50_threads_wait_for_a_node_that_hangs(trio: LocalCluster, db: gimmal.Cl
             kinds = Counter(future.result() for future in waiting)
         finally:
             trio.resume("n1")
-    assert kinds == {"OperationTimeout True": 25, "OperationTimeout False": 25}
+    assert kinds["OperationTimeout True"] == 25
+    assert kinds["OperationTimeout False"] + kinds["NoRoute"] == 25  # NoRoute if it is declared dead meanwhile
     assert set(db.get_many(hanging).values()) <= {0, 1}
     assert [db.incr(key) for key in hanging[1::2]] == [1] * 25
 
