@@ -232,10 +232,10 @@ class AsyncClient:
         return await self._exchange.overview(self._timeout if timeout is None else check_timeout(timeout))
 
     async def counters(self) -> dict[str, int]:
-        """Return what this client has counted.
+        """Return what this client has counted, by name.
 
-        redirects and overloaded (refusals), resent_reads, resent_writes, sessions_opened, sessions_expired, problems,
-        protocol_errors.
+        `redirects` and `overloaded` are refusals, `resent_reads` and `resent_writes` attempts after the first,
+        `sessions_opened` and `sessions_expired` what its writes needed, `problems` and `protocol_errors` complaints.
         """
         if self._exchange is None:
             raise ClientClosed(self._why_closed)

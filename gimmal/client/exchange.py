@@ -10,7 +10,7 @@ A signal handler that raises strikes the main thread in the middle of any step, 
 cost other threads their answers: frames stay with the pump until they are dealt with, an answer is entered
 without a call in between, and whoever is struck wakes all that are done and lets the next reader look everywhere.
 What remains is an instant inside pyzmq, which runs signal handlers between receiving a frame and returning it: the
-frame is lost as on a broken connection, so reads are asked again and a write ends as `OperationTimeout`.
+frame is lost as on a broken connection, and what it answered is asked again after a second.
 """
 
 import contextlib

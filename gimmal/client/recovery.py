@@ -23,7 +23,8 @@ from gimmal.wire import commands
 if TYPE_CHECKING:
     from random import Random
 
-LATE_AFTER_S: Final = 1.0
+SLOW_AFTER_S: Final = 0.3
+_LATE_AFTER_S: Final = 1.0
 _LATE_AFTER_MAX_S: Final = 8.0
 _NEVER: Final = float("inf")
 _OPEN_SESSION: Final = (commands.OPEN_SESSION,)
@@ -39,6 +40,7 @@ class Recovery:
         self._verdicts = Verdicts(routes)
         self._retries = Retries(dice)
         self._later: list[tuple[float, int]] = []
+        self._is_slow = False
         self._routes = routes
         self._search = search
         self._counters = counters
@@ -56,6 +58,11 @@ class Recovery:
         if self.windows.ask_at <= now:
             for window in self.windows.take_due(now):
                 self._ask_for_session(window, now)
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether something has waited so long for its answer that its leader may be gone: is there a newer table?"""
+        return self._is_slow and bool(self.call_by_number)
 
     def fail(self, number: int, error: GimmalError) -> list[Call[Any]]:
         """End one operation with an error; return its call if that was its last."""
@@ -268,6 +275,7 @@ class Recovery:
         unsent = {operation[0]: link for link in self._routes.all_links() for operation in link.queue}
         finished: list[Call[Any]] = []
         look_at = _NEVER
+        self._is_slow = False
         for call in dict.fromkeys(self.call_by_number.values()):
             if call.deadline <= now:
                 for number in call.open_numbers():
@@ -275,20 +283,24 @@ class Recovery:
                     finished += self.fail(number, error)
                 continue
             if call.resend_at <= now:
+                call.late_count += 1
                 call.resend_at = now + self._patience_s(call)
-                for number in call.open_numbers():
+                for number in call.open_numbers() if call.late_count > 1 else ():
                     if number not in unsent and number not in self.not_in_flight:
                         finished += self.resend(call, number, now)
+            if call.late_count:
+                self._is_slow = True
             look_at = min(look_at, call.deadline, call.resend_at)
         self._forget_finished()
         return finished, look_at
 
     def _patience_s(self, call: Call[Any]) -> float:
-        """Return how long to wait for the answers of a call that are late: each attempt of a write is logged."""
-        call.late_count += 1
+        """Return how long to wait on for the answers of a call: each attempt of a write is logged, so they get rare."""
+        if call.late_count == 1:
+            return _LATE_AFTER_S - SLOW_AFTER_S
         if not call.is_write:
-            return LATE_AFTER_S
-        return LATE_AFTER_S + self._dice.uniform(0, min(_LATE_AFTER_MAX_S, 2.0**call.late_count) - 1)
+            return _LATE_AFTER_S
+        return _LATE_AFTER_S + self._dice.uniform(0, min(_LATE_AFTER_MAX_S, 2.0 ** (call.late_count - 1)) - 1)
 
     def _forget_finished(self) -> None:
         """Drop finished operations, and openings that nobody waits for, from the queues."""

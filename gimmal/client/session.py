@@ -4,7 +4,7 @@ Every operation is always in exactly one of three places:
 
 - **in the client**: in the queue of a `Link`, or held back by the window of its partition until that has a session and
   room (`gimmal.client.windows`);
-- **refused**, in `_later`, waiting for its next try;
+- **refused**, waiting for its next try (`gimmal.client.recovery`);
 - **in flight**: sent, and not answered.
 
 A write is sent under a session, with a number that stays its own, so the partition carries it out once, however often
@@ -25,9 +25,10 @@ Coalescing needs no timer: operations collect in the queues until the shell call
 and leave as one `Request` per node. The openings of sessions travel along.
 
 A newer table is looked for when a refusal or any reply's header tells of one; `gimmal.client.table_search` decides
-when and where. Operations that wait for a leader or for its connection hear from nobody; as long as there are some,
-the table is asked for every now and then. What arrives says what is new since the table at hand; if it does not fit,
-the whole table is fetched. A call without operations waits for the answer to such a question (`onlookers`).
+when and where. Operations that wait for a leader, for its connection, or for its answer longer than a moment hear from
+nobody; as long as there are some, the table is asked for every now and then. What arrives says what is new since the
+table at hand; if it does not fit, the whole table is fetched. A call without operations waits for the answer to such a
+question (`onlookers`).
 
 The time of all methods is a monotonic clock in seconds.
 """
@@ -37,7 +38,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gimmal.client.calls import Call
 from gimmal.client.onlookers import Onlookers
-from gimmal.client.recovery import LATE_AFTER_S, Recovery
+from gimmal.client.recovery import SLOW_AFTER_S, Recovery
 from gimmal.client.routing import Link, Routes
 from gimmal.client.table_search import TableSearch
 from gimmal.client.verdicts import Verdicts
@@ -100,7 +101,7 @@ class Session:
         self._next_number = first + len(call.parts)  # before they are used: an interrupt must not hand them out twice
         call.timeout = timeout
         call.deadline = now + timeout
-        call.resend_at = now + LATE_AFTER_S
+        call.resend_at = now + SLOW_AFTER_S
         look_at = min(call.deadline, call.resend_at)
         if look_at < self._look_at:
             self._look_at = look_at
@@ -163,8 +164,8 @@ class Session:
         return outbox
 
     def _is_stuck(self) -> bool:
-        """Say whether operations wait for a leader, or for the connection to one."""
-        return any(link.queue and not link.is_ready for link in self._routes.all_links())
+        """Say whether operations wait for a leader, for the connection to one, or for long."""
+        return self._recovery.is_slow or any(link.queue and not link.is_ready for link in self._routes.all_links())
 
     def _request(self, link: Link, operations: list[Operation]) -> Request:
         milliseconds_left = max(0, int((link.deadline - self._now) * 1000))
@@ -319,7 +320,7 @@ class Session:
         return finished
 
     def _look_for_late_calls(self, now: float) -> list[Call[Any]]:
-        """Look at every call under way. It happens about once per second, so no call needs a timer of its own."""
+        """Look at every call under way. It happens a few times per second, so no call needs a timer of its own."""
         finished, look_at = self._recovery.look_for_late(now, self.why_not_ready)
         finished += self._onlookers.fail(lambda call: self._verdicts.unseen(call, self.why_not_ready), now)
         self._look_at = min(look_at, self._onlookers.next_deadline())

@@ -199,10 +199,10 @@ class Client:
         return self._current_exchange(timeout).overview(timeout)
 
     def counters(self) -> dict[str, int]:
-        """Return what this client has counted.
+        """Return what this client has counted, by name.
 
-        redirects and overloaded (refusals), resent_reads, resent_writes, sessions_opened, sessions_expired, problems,
-        protocol_errors.
+        `redirects` and `overloaded` are refusals, `resent_reads` and `resent_writes` attempts after the first,
+        `sessions_opened` and `sessions_expired` what its writes needed, `problems` and `protocol_errors` complaints.
         """
         return dict(self._current_exchange().session.counters)
 

@@ -1,5 +1,8 @@
 """Both clients while nodes hang, die and come back, and while they are closed in the middle of it.
 
+Most clusters here keep one copy of each key, so that nobody takes over and calls have to wait; for what happens when
+somebody does, see `test_client_failover.py`.
+
 "In time" below is the deadline of the call plus `SLACK_S`: the promise is the deadline, the slack is for machines
 that stall, and a call that has lost its timer would exceed both.
 """
@@ -26,8 +29,8 @@ SLACK_S = 10.0
 
 @pytest.fixture(scope="module")
 def trio() -> Iterator[LocalCluster]:
-    """Three nodes for this module: they hang now and then, and go on."""
-    with LocalCluster(nodes=3) as cluster:
+    """Three nodes for this module, with one copy of each key: they hang now and then, and go on."""
+    with LocalCluster(nodes=3, replicas=1) as cluster:
         yield cluster
 
 
@@ -101,6 +104,7 @@ def test_50_threads_wait_for_a_node_that_hangs(trio: LocalCluster, db: gimmal.Cl
             return kind_of_error(lambda: db.get(hanging[i], timeout=TIMEOUT_S))
         return kind_of_error(lambda: db.incr(hanging[i], timeout=TIMEOUT_S))
 
+    db.set_many(dict.fromkeys(hanging, 0))
     with ThreadPoolExecutor(50) as pool:
         trio.pause("n1")
         try:
@@ -110,8 +114,9 @@ def test_50_threads_wait_for_a_node_that_hangs(trio: LocalCluster, db: gimmal.Cl
             kinds = Counter(future.result() for future in waiting)
         finally:
             trio.resume("n1")
-    assert kinds == {"OperationTimeout True": 25, "OperationTimeout False": 25}
-    assert set(db.get_many(hanging).values()) <= {1}
+    assert kinds["OperationTimeout True"] == 25
+    assert kinds["OperationTimeout False"] + kinds["NoRoute"] == 25  # NoRoute if it is declared dead meanwhile
+    assert set(db.get_many(hanging).values()) <= {0, 1}
     assert [db.incr(key) for key in hanging[1::2]] == [1] * 25
 
 
@@ -140,7 +145,7 @@ def test_a_hang_longer_than_the_heartbeat_ends_as_if_nothing_had_been(
 
 
 def test_keys_of_a_dead_node_have_no_route_and_others_are_served(gimmal_prefix: str) -> None:
-    with LocalCluster(nodes=3) as cluster, cluster.connect(timeout=LONG_S) as db:
+    with LocalCluster(nodes=3, replicas=1) as cluster, cluster.connect(timeout=LONG_S) as db:
         mapping = {f"{gimmal_prefix}{i}": i for i in range(300)}
         dead = {key for key in mapping if cluster.owner_of(key) == "n3"}
         assert db.set_many(mapping) == 300
@@ -198,12 +203,12 @@ def test_clients_that_are_idle_see_the_cluster_as_it_is() -> None:
             with pytest.raises((NoRoute, OperationTimeout), match=r"cluster: no answer within 0\.5 s"):
                 await other.cluster(timeout=0.5)
 
-    with LocalCluster(nodes=3) as cluster, cluster.connect() as db:
+    with LocalCluster(nodes=3, replicas=1) as cluster, cluster.connect() as db:
         asyncio.run(use(cluster, db))
 
 
 def test_a_call_under_way_when_its_node_dies_ends_in_time(gimmal_prefix: str) -> None:
-    with LocalCluster(nodes=2) as cluster, cluster.connect() as db:
+    with LocalCluster(nodes=2, replicas=1) as cluster, cluster.connect() as db:
         read, write, *_ = keys_of(cluster, "n1", 2, gimmal_prefix)
         db.set_many({read: 1, write: 1})
         cluster.pause("n1")

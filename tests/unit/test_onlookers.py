@@ -25,7 +25,9 @@ def test_a_client_that_was_idle_sees_what_has_changed(world: World) -> None:
     world.run(0.1)
     assert look.result() is None
     assert end.session.table == world.table
-    assert end.session.next_deadline() > world.now + 0.5
+    assert end.session.next_deadline() > world.now + 0.15
+    world.run(60.0)
+    assert len(end.sent(FetchTable)) == 1
 
 
 def test_no_news_are_an_answer_too(world: World) -> None:

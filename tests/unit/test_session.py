@@ -284,9 +284,9 @@ def test_a_write_in_flight_is_sent_again_when_it_is_late_and_each_time_later(wor
         end.incr("key", timeout=60.0)
         sent_at = []
         for _ in range(600):
-            count = len(end.requests)
+            count = len(end.sent(Request))
             world.run(0.1)
-            sent_at += [world.now] * (len(end.requests) - count)
+            sent_at += [world.now] * (len(end.sent(Request)) - count)
         waits.append([later - earlier for earlier, later in pairwise(sent_at)])
         assert end.session.counters["resent_writes"] == len(sent_at) - 1 < ATTEMPTS_MAX
     assert all(wait[0] == pytest.approx(1.0, abs=0.15) for wait in waits)

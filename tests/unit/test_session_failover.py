@@ -1,16 +1,13 @@
 """A write is carried out once, whoever leads: sessions, numbers and floors against nodes that replicate."""
 
 import random
-from collections import Counter
 
 import pytest
 
-from gimmal.client.commands import Commands
 from gimmal.client.retries import ATTEMPTS_MAX
 from gimmal.errors import NotEnoughReplicas, OperationTimeout, Overloaded, Unavailable
 from gimmal.wire import commands
-from gimmal.wire.codec import encode
-from gimmal.wire.messages import Message, Refusal, Reply, Request, TableRows
+from gimmal.wire.messages import FetchTable, Refusal, Reply, Request, TableRows
 from tests.unit.fake_network import CLUSTER, DROP, End, Outcome, only_towards
 from tests.unit.replicated_network import Trio, warmed
 
@@ -163,6 +160,27 @@ def test_a_write_that_was_sent_before_its_session_expired_is_never_carried_out_a
     assert after.result() == 3
 
 
+def test_an_uncertain_write_that_waits_when_its_session_expires_is_not_sent_any_more(trio: Trio) -> None:
+    end = warmed(trio, "key")
+    trio.fate = only_towards(Reply, DROP)
+    uncertain = end.incr("key")
+    trio.run(0.5)
+    assert trio.value("key") == 2
+    trio.fate = lambda address, message: 0.001
+    trio.refuse = lambda number: Refusal.UNDECIDED if number == uncertain.call.first else None
+    trio.run(0.6)  # it was sent again and refused, and waits
+    trio.close_sessions("key")
+    second = end.incr("key")
+    trio.run(0.02)
+    assert second.result() == 3
+    error = uncertain.error()
+    assert isinstance(error, OperationTimeout)
+    assert error.maybe_applied
+    trio.refuse = lambda number: None
+    trio.run(5.0)
+    assert trio.value("key") == 3
+
+
 def test_what_is_in_flight_when_its_session_expires_is_not_sent_under_the_next(trio: Trio) -> None:
     """The answer of the first is lost, the second learns that the session has expired."""
     end = warmed(trio, "key")
@@ -299,6 +317,18 @@ def test_a_write_follows_its_partition_with_the_same_number(trio: Trio) -> None:
     assert first[3] == second[3] > 0
 
 
+def test_a_client_looks_for_another_leader_long_before_it_gives_an_answer_up(trio: Trio) -> None:
+    end = warmed(trio, "key")
+    trio.kill(trio.table.partitions[trio.partition("key")].leader or "", noticed_after_s=0.1)
+    outcome = end.incr("key")
+    trio.run(1.0)
+    assert outcome.result() == 2
+    assert outcome.ended_at[0] - outcome.started_at < 0.95
+    count = len(end.sent(FetchTable))
+    trio.run(60.0)
+    assert len(end.sent(FetchTable)) == count
+
+
 def test_what_a_deposed_leader_could_not_decide_is_asked_of_the_next(trio: Trio) -> None:
     end = warmed(trio, "key")
     old, name = trio.owner("key"), trio.table.partitions[trio.partition("key")].leader
@@ -421,57 +451,3 @@ def test_a_refusal_tells_of_one_attempt_only(trio: Trio, refusal: Refusal, alone
     error = outcome.error()
     assert type(error).__name__ == uncertain
     assert getattr(error, "maybe_applied", True)
-
-
-# -- any copy -----------------------------------------------------------------------------------------------
-
-
-def test_reads_of_any_copy_are_spread_over_all_that_are_ready(trio: Trio) -> None:
-    end = warmed(trio, "key")
-    outcomes = [end.get_any("key") for _ in range(300)]
-    trio.run(0.1)
-    assert {outcome.result() for outcome in outcomes} == {1}
-    asked = Counter(address for address, _ in end.operations(commands.GET))
-    assert set(asked.values()) == {100}
-    assert {operation[2] for _, operation in end.operations(commands.GET)} == {0}
-    end.requests.clear()
-    trio.unplugged = {"h2:1"}
-    end.session.on_unready("h2:1")
-    calls = [
-        end.call(Commands.exists, "key", "any"),
-        end.call(Commands.ttl, "key", "any"),
-        end.call(Commands.get_many, ["key", *map(str, range(50))], "any"),
-    ]
-    trio.run(0.1)
-    assert [outcome.result() for outcome in calls] == [True, -1.0, {"key": 1}]
-    assert {address for address, _ in end.requests} == {"h1:1", "h3:1"}
-
-
-def test_a_copy_that_cannot_answer_is_passed_over_and_in_the_end_the_leader_is_asked(trio: Trio) -> None:
-    end = warmed(trio, "key")
-    refused: list[str] = []
-
-    def fate(address: str, message: Message) -> float | None:
-        if isinstance(message, Request) and message.operations[0][2] == 0:
-            refused.append(address)
-            number = message.operations[0][0]
-            reply = Reply(CLUSTER, 1, 0, 1, 0, (), (), ((number, int(Refusal.MOVED), "not ready"),))
-            trio.post(0.001, lambda: end.receive(address, encode(reply)))
-            return DROP
-        return 0.001
-
-    trio.fate = fate
-    outcome = end.get_any("key")
-    trio.run(1.0)
-    assert outcome.result() == 1
-    assert sorted(refused) == SEEDS
-    assert end.operations(commands.GET)[-1][0] == trio.owner("key")
-    assert end.operations(commands.GET)[-1][1][2] == 1
-
-
-def test_a_copy_that_hangs_is_passed_over(trio: Trio) -> None:
-    end = warmed(trio, "key")
-    del trio.cores["h1:1"]
-    outcomes = [end.get_any("key") for _ in range(30)]
-    trio.run(3.5)
-    assert [outcome.result() for outcome in outcomes] == [1] * 30
