@@ -1,7 +1,7 @@
 """What is drawn for a schedule before it begins: how often what happens, and how bad the network is.
 
 Schedules differ in kind, not only in order (swarm testing): one has no crashes and many retries, the next a tiny log,
-so that every follower that falls behind needs a snapshot. Sizes are far below those of the product, so that a few entries
+so that every follower that falls behind needs a snapshot. Sizes are far below those of the product: a few entries
 already make several messages, several chunks and forgotten logs.
 """
 
