@@ -108,6 +108,21 @@ def test_a_copy_that_its_leader_has_forgotten_says_how_far_it_is(monkeypatch: py
     assert copies.replica("c").log.last == copies.replica("b").log.last == 8
 
 
+def test_a_copy_that_is_taken_back_in_the_same_epoch_needs_no_snapshot() -> None:
+    copies = led_by_a(SMALL_LOG_BYTES)
+    copies.write("a", 10)
+    copies.settle(0.2)
+    copies.see(view(1, 2, "a", "ab", holders="ab"))
+    copies.write("a", 2)
+    copies.settle(0.2)
+    assert copies.replica("a").log.base > 1
+    copies.see(view(1, 3, "a", "ab"))
+    sent = [packet[2] for packet in copies.turn("a")]
+    assert not [message for message in sent if isinstance(message, SnapshotChunk)]
+    copies.settle(0.2)
+    assert copies.replica("c").commit == 16
+
+
 def test_a_node_owes_no_answer_to_what_is_not_sent_any_more() -> None:
     copies = led_by_a()
     copies.see(view(1, 1, "a", "abc"), partition=1)
