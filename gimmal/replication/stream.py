@@ -124,13 +124,16 @@ class Stream:
             if leading is None or progress not in leading.followers or progress.is_installing:
                 continue  # its epoch is over, or it gets a snapshot
             log, partition, epoch = replica.log, replica.partition, leading.view.epoch
+            if progress.aligns_at is not None and progress.aligns_at < log.base:
+                progress.align(log.base)  # a copy that was here before in this epoch needs no snapshot
             prev = progress.next - 1
             prev_epoch = log.epoch_at(prev)
-            aligned_epoch = log.epoch_at(progress.aligns_at) if progress.aligns_at is not None else None
-            if prev_epoch is None or (progress.aligns_at is not None and aligned_epoch is None):
+            if prev_epoch is None:
                 self._needy[progress] = replica
                 continue
-            if progress.aligns_at is not None and aligned_epoch is not None:
+            if progress.aligns_at is not None:
+                aligned_epoch = log.epoch_at(progress.aligns_at)
+                assert aligned_epoch is not None, "it was just moved into the log"
                 alignments.append((partition, epoch, progress.aligns_at, aligned_epoch))
             entries, entries_bytes = log.portion(progress.next, PORTION_BYTES - size_bytes)
             last = prev + len(entries)
