@@ -189,6 +189,7 @@ class Session:
         link = self._routes.links.get(address)
         if link is not None:
             link.is_ready = False
+            self._search.on_unready(address, self._now)
 
     def on_blocked(self, address: str, message: Message) -> None:
         """Take back a message that a socket did not accept: it was not sent."""

@@ -10,7 +10,7 @@ Rules:
   same millisecond.
 - A question without an answer is given up after a while, and another node is asked. Each such wait is twice as long as
   the one before, and what an answer has taken is the measure for the next: a large table over a slow line is not asked
-  for again while it travels.
+  for again while it travels. If the connection to the node breaks, the question is given up at once.
 - An answer that brings nothing newer settles the question. The next one for the same reason has to wait a little, and
   each time longer, up to half a second; only a demand does not wait.
 - A node that told of a table which it does not deliver is believed less and less: the wait before it is asked again
@@ -141,6 +141,16 @@ class TableSearch:
         if self._is_stranded:
             self._is_stranded = False
             self.at = now
+
+    def on_unready(self, address: str, now: float) -> None:
+        """Learn that the connection to a node is gone, and most likely its answer with it: ask another one soon.
+
+        It says nothing of how long answers take, so the next one is not waited for any longer than this one was.
+        """
+        if address == self._asked:
+            self._asked = _NOBODY
+            self._wanted_at = now + self._dice.uniform(0, _JITTER_S)
+            self._set_time()
 
     def on_blocked(self, address: str, now: float) -> None:
         """Learn that the question was not sent."""

@@ -218,9 +218,8 @@ class Clients:
                 self._break(connection, self._dice.choice(_NOTICES_WITHIN_S))
                 continue
             arrival = connection.to_client_at = max(arrival, connection.to_client_at)
-            if self._network.weather.uses_codec:
-                message = decode(encode(message), TO_CLIENTS)
-            self._world.plan(arrival, lambda c=connection, m=message: self._deliver(c, m))  # type: ignore[misc]
+            sent = decode(encode(message), TO_CLIENTS) if self._network.weather.uses_codec else message
+            self._world.plan(arrival, lambda c=connection, m=sent: self._deliver(c, m))  # type: ignore[misc]
 
     def _arrival(self, source: "Host | ClientMachine", address: str, at: float | None = None) -> float | None:
         """When something sent arrives; None if the connection breaks over it."""

@@ -50,6 +50,7 @@ class CopyChecks:
     def __init__(self, counts: "Counter[str]") -> None:
         self._counts = counts
         self._histories: dict[int, PartitionHistory] = {}
+        self.ambitious: tuple[Host | None, int, int] = (None, 0, 0)  # who took over last, what, in which epoch
         self.on_lost: Callable[[int], None] = lambda partition: None
 
     def history(self, partition: int) -> PartitionHistory:
@@ -153,6 +154,8 @@ class CopyChecks:
                 "one leader per epoch", f"partition {history.number}, epoch {state.epoch}: {earlier} and {me}"
             )
         history.ruling[state.epoch] = (host, state.life)
+        if state.epoch > 1:
+            self.ambitious = (host, history.number, state.epoch)
         base, _ = watch.copy_base(history.number)
         for seq in range(max(1, base), history.committed_max + 1):
             known = history.committed.get(seq)

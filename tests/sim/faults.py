@@ -26,6 +26,7 @@ _LASTS_MAX_S: Final = 20.0
 _WITH_CLIENTS: Final = 0.5
 _HUNT_EVERY_S: Final = 0.02
 _HUNT_WITHIN_S: Final = 0.4
+_HUNTS_HEIRS: Final = 0.3
 
 Cut = tuple[list[Machine], list[Machine]]
 
@@ -41,6 +42,7 @@ class Faults:
         self._dice = world.dice
         self._cuts: list[Cut] = []
         self._is_over = False
+        self._heir: tuple[Host | None, int, int] = (None, 0, 0)
         self._prey: tuple[Host | None, int, bool] = (None, 0, False)
         self._methods: dict[str, Callable[[], None]] = {
             kinds.CLOG: self.clog,
@@ -144,9 +146,15 @@ class Faults:
                 self._world.network.cut(*cut, -1)
 
     def _look_for_prey(self) -> None:
-        """Look for a candidate, or a leader that was elected just now."""
+        """Look for a candidate, or for a leader that was elected or took partitions over just now."""
         if self._is_over:
             return
+        heir = self._world.checks.copies.ambitious
+        if heir != self._heir:
+            self._heir = heir
+            host = heir[0]
+            if host is not None and host.group == HOME and self._dice.random() < _HUNTS_HEIRS:
+                self._world.plan_in(self._dice.uniform(0.0, _HUNT_WITHIN_S), lambda heir=host: self.hunt_heir(heir))  # type: ignore[misc]
         ambitious = self._world.checks.raft.ambitious
         if ambitious != self._prey:
             self._prey = ambitious
@@ -164,6 +172,20 @@ class Faults:
         deaf = others if self._dice.random() < 0.5 else self._dice.sample(others, self._dice.randint(1, len(others)))
         self.cut([([prey], deaf)], self._lasts_s())
         self._happened("hunts", f"nothing from {prey.name}, which stands or leads, reaches {_names(deaf)}")
+
+    def hunt_heir(self, prey: Host) -> None:
+        """Let a new leader of partitions stop, die, or lose the others, before all of them follow it."""
+        if self._is_over or not prey.is_up:
+            return
+        self._happened("heirs_hunted", f"{prey.name} has taken partitions over")
+        chance = self._dice.random()
+        if chance < 0.3:
+            self._world.pause(prey, self._lasts_s())
+        elif chance < 0.5 and self._budget.may_die(prey):
+            self._world.kill(prey)
+            self.restart_later(prey)
+        else:
+            self.hunt(prey)
 
     # -- processes --------------------------------------------------------------------------------------------
 

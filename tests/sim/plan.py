@@ -4,8 +4,8 @@ Swarm testing: no schedule has every kind of fault. Each draws its own few, at i
 always happens hides what only happens without it. A schedule is one of calm and storm:
 
     0 .................... heal_at .............. settle_by .................... ends_at
-    founding, joins, faults | everything mended: within a bound of time, | a last newcomer must be
-                            | one leader and equal tables                | taken in as well
+    founding, joins, faults | everything mended: within a bound of time, | a last newcomer was taken in; each partition
+    clients write and read  | one leader, equal tables, all copies in sync | serves, and has what was acknowledged
 
 Some schedules have a half-healed phase first: everything is mended but one machine that cannot hear, or cannot be
 heard, all the time or again and again. The others have a leader then, and keep it.

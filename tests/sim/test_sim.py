@@ -12,7 +12,7 @@ SCHEDULES = 500
 MUST_HAPPEN = (
     *("elections", "leader_changes", "candidacies", "trials", "snapshots_installed", "voter_changes", "foundings"),
     *("crashes", "restarts", "torn_writes", "crashes_between_write_and_sync", "crashes_between_sync_and_sending"),
-    *("partitions", "one_way_partitions", "half_heals", "pauses", "clogs", "clock_changes", "hunts"),
+    *("partitions", "one_way_partitions", "half_heals", "pauses", "clogs", "clock_changes", "hunts", "heirs_hunted"),
     *("messages_lost", "messages_duplicated", "messages_reordered", "messages_cut", "messages_for_other_lives"),
     *("table_changes", "in_sync_changes", "joins", "registrations", "registrations_refused", "fences", "unfences"),
     *("partition_leader_changes", "truncations", "shrinks", "expands", "copies_installed", "partitions_lost", "audits"),

@@ -233,6 +233,21 @@ def test_a_question_that_was_not_sent_is_asked_again_soon() -> None:
     assert at < search.at <= at + 0.05
 
 
+def test_a_question_whose_connection_is_gone_is_asked_of_another_node_soon() -> None:
+    search = search_at(1)
+    search.on_told("a", 2, START)
+    address, at = ask(search)
+    search.on_unready("b", at)
+    assert search.at > at + 0.2, "the answer is on its way"
+    search.on_unready(address, at)
+    search.on_unready(address, at)
+    other, asked_at = ask(search, ["b", "c"])
+    assert other in ("b", "c")
+    assert asked_at <= at + 0.05
+    search.on_answer(other, 2, asked_at)
+    assert search.at == float("inf")
+
+
 def test_without_a_table_it_is_asked_for_until_there_is_one() -> None:
     search = TableSearch(random.Random(1), START)
     now = START
