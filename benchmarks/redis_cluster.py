@@ -1,7 +1,8 @@
 """A Redis Cluster on loopback, for the length of a `with`: real redis-server processes without persistence.
 
 It is formed with a handful of CLUSTER commands through redis-py; redis-cli is not needed. Without replicas it
-is the peer of one copy per partition; with replicas it is the peer of replicated writes.
+is the peer of one copy per partition; with replicas it is the peer of replicated writes. Redis replicates
+asynchronously: a write is answered when its master has it.
 """
 
 import shutil
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.cluster import RedisCluster
 
 from benchmarks import redis_store
 from benchmarks.processes import LOOPBACK, free_ports, start_child, stop_children
-from benchmarks.stores import AsyncStore, SyncStore
+from benchmarks.stores import AsyncStore, Roles, SyncStore
 
 SLOTS = 16384
 START_TIMEOUT_S = 30.0
@@ -37,6 +39,13 @@ class RedisServers:
     def __init__(self, servers: Sequence[subprocess.Popen[bytes]], ports: Sequence[int]) -> None:
         self.node_pids = [server.pid for server in servers]
         self.ports = list(ports)
+        self._pid_of_port = dict(zip(self.ports, self.node_pids, strict=True))
+
+    def roles_of(self, key: str) -> Roles:
+        """Return who serves a key now; a master may have lost its place to a replica since the start."""
+        with RedisCluster(host=LOOPBACK, port=self.ports[0]) as client:
+            master, *replicas = client.nodes_manager.slots_cache[client.keyslot(key)]
+        return Roles(self._pid_of_port[master.port], [self._pid_of_port[replica.port] for replica in replicas])
 
     def connect(self) -> SyncStore:
         """Connect a blocking RedisCluster."""
