@@ -10,5 +10,6 @@ same run, in rounds that take turns, because absolute figures of a shared machin
 | `gimmal_cluster`, `redis_cluster`, `redis_store`, `floor`, `floor_node`, `floor_copies` | the three systems |
 | `workload`, `rounds`, `memory`, `rest` | keys and values; timed rounds; resident memory per key; CPU at rest |
 | `report`, `plot`, `results` | figures to tables, to a picture, to JSON |
+| `failover` and its `_trial`, `_writers`, `_subjects`, `_report` | time without writes when a node dies |
 | `processes`, `machine` | child processes, CPU and memory from /proc; facts of the machine |
 """
