@@ -9,8 +9,14 @@ ARGS ?=
 SLOW_TESTS := $(wildcard tests/cluster/)
 FAST_TESTS := $(filter-out tests/cluster/ tests/docker/ tests/__pycache__/,$(wildcard tests/*/))
 
+define needs_redis
+command -v redis-server >/dev/null || { \
+    echo "make $@ compares with Redis, and redis-server is not installed."; \
+    echo "On Debian or Ubuntu: apt-get install redis-server"; exit 1; }
+endef
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sim small ablations faults bench placement membership clean
+.PHONY: help demo test check sim small ablations faults bench failover placement membership clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,10 +47,12 @@ faults: $(VENV)/.dev ## kill, hang and imitate real nodes, and time what the oth
 	@$(BIN)/python -m pytest tests/cluster/test_meta_group.py --tries $(or $(TRIES),30) --timeout 1800 -v $(ARGS)
 
 bench: $(VENV)/.bench ## gimmal against Redis on this machine (needs redis-server)
-	@command -v redis-server >/dev/null || { \
-	    echo "make bench compares with Redis, and redis-server is not installed."; \
-	    echo "On Debian or Ubuntu: apt-get install redis-server"; exit 1; }
+	@$(needs_redis)
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+failover: $(VENV)/.bench ## how long writes stop when nodes die, beside Redis (TRIES=30, needs redis-server)
+	@$(needs_redis)
+	@$(BIN)/python -m benchmarks.failover $(if $(TRIES),--tries $(TRIES)) $(ARGS)
 
 placement: $(VENV)/.bench ## measure the placement of partitions and write its page
 	@$(BIN)/python -m benchmarks.placement --write $(ARGS)

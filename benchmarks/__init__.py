@@ -7,8 +7,9 @@ same run, in rounds that take turns, because absolute figures of a shared machin
 |---|---|
 | `rows` | the table of what is measured, with its targets |
 | `stores` | what every measured system offers: connect, get, set, in batches or not |
-| `gimmal_cluster`, `redis_cluster`, `redis_store`, `floor`, `floor_node` | the three systems |
+| `gimmal_cluster`, `redis_cluster`, `redis_store`, `floor`, `floor_node`, `floor_copies` | the three systems |
 | `workload`, `rounds`, `memory`, `rest` | keys and values; timed rounds; resident memory per key; CPU at rest |
 | `report`, `plot`, `results` | figures to tables, to a picture, to JSON |
+| `failover` and its `_trial`, `_writers`, `_subjects`, `_report` | time without writes when a node dies |
 | `processes`, `machine` | child processes, CPU and memory from /proc; facts of the machine |
 """

@@ -38,11 +38,12 @@ FULL = Plan(rounds=ROUNDS_MIN, round_s=1.2, run_in_s=0.2)
 QUICK = Plan(rounds=ROUNDS_MIN, round_s=0.25, run_in_s=0.1)
 MEMORY_KEYS, MEMORY_KEYS_QUICK = 1_000_000, 100_000
 REST_S, REST_QUICK_S = 60, 10
-OPENERS: dict[str, Callable[[], AbstractContextManager[System]]] = {
+OPENERS: dict[str, Callable[[int], AbstractContextManager[System]]] = {
     "gimmal": open_gimmal,
-    "redis": open_redis_cluster,
+    "redis": lambda copies: open_redis_cluster(replicas_per_master=copies - 1),
     "floor": open_floor,
 }
+"""What starts a system that keeps so many copies."""
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -68,22 +69,34 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def run_speed(rows: Sequence[Row], names: Sequence[str], plan: Plan, progress: Progress) -> list[Round]:
-    """Run all speed rows on clusters that live side by side."""
+    """Run all speed rows: those of one number of copies on clusters that live side by side, then the next."""
     task = progress.add_task("starting", total=len(rows) * len(names) * plan.rounds)
 
     def announce(row: Row, system: str) -> None:
         progress.update(task, advance=1, description=f"{row.title}: {system}")
         progress.refresh()
 
-    with ExitStack() as stack:
-        systems = [stack.enter_context(OPENERS[name]()) for name in names]
-        ledgers = {system.name: Ledger(system.name) for system in systems}
-        for system in systems:
-            store = system.connect()
-            preload(store, ledgers[system.name])
-            store.close()
-        bench = Bench(systems, ledgers, plan, announce)
-        return [each for row in rows for each in bench.run_row(row)]
+    rounds: list[Round] = []
+    for copies in sorted({row.copies for row in rows}):
+        group = [row for row in rows if row.copies == copies]
+        with ExitStack() as stack:
+            systems = [stack.enter_context(OPENERS[name](copies)) for name in names]
+            bench = Bench(systems, preloaded(systems, group), plan, announce)
+            for row in group:
+                rounds += bench.run_row(row)
+    return rounds
+
+
+def preloaded(systems: Sequence[System], rows: Sequence[Row]) -> dict[tuple[str, bool], Ledger]:
+    """Write all keys that the rows use, and return the books of them."""
+    ledgers = {}
+    for system in systems:
+        store = system.connect()
+        for is_tagged in sorted({row.is_tagged for row in rows}):
+            ledgers[system.name, is_tagged] = Ledger(system.name, is_tagged=is_tagged)
+            preload(store, ledgers[system.name, is_tagged])
+        store.close()
+    return ledgers
 
 
 def run_memory(names: Sequence[str], keys: int, progress: Progress) -> list[Memory]:
@@ -91,7 +104,7 @@ def run_memory(names: Sequence[str], keys: int, progress: Progress) -> list[Memo
     memories = []
     for name in names:
         task = progress.add_task(f"memory: {name}", total=keys)
-        with OPENERS[name]() as system:
+        with OPENERS[name](1) as system:
             memories.append(measure_memory(system, keys, partial(advance_bar, progress, task)))
         progress.refresh()
     return memories
@@ -103,7 +116,7 @@ def run_rest(names: Sequence[str], seconds: int, progress: Progress) -> list[Res
     for name in names:
         if name != "floor":
             task = progress.add_task(f"at rest: {name}", total=seconds)
-            with OPENERS[name]() as system:
+            with OPENERS[name](1) as system:
                 rests.append(measure_rest(system, seconds, partial(progress.advance, task)))
             progress.refresh()
     return rests

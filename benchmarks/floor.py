@@ -2,8 +2,11 @@
 
 Three node processes hold a dict each; a client has one DEALER per node and finds the node of a key by its
 CRC16 slot. The asyncio client puts all operations that were started in one turn of the loop into one message
-per node. There are no retries, deadlines, versions, copies, validation, errors or reconnects: whatever gimmal
-adds to this is the price of its features. Replies come in the order of requests, so they need no ids.
+per node. There are no retries, deadlines, versions, validation, errors or reconnects: whatever gimmal adds to
+this is the price of its features. Replies come in the order of requests, so they need no ids.
+
+With copies, the followers of a node are the next ones in the circle, and a node holds a SET until all of its
+followers have acknowledged it (`floor_copies`). Nobody takes over when a node dies.
 """
 
 import asyncio
@@ -18,8 +21,8 @@ from typing import Any
 import msgpack
 import zmq
 
-from benchmarks.processes import LOOPBACK, start_child, stop_children
-from benchmarks.stores import AsyncStore, SyncStore
+from benchmarks.processes import LOOPBACK, free_ports, start_child, stop_children
+from benchmarks.stores import AsyncStore, Roles, SyncStore
 
 NODES = 3
 SLOTS = 16384
@@ -176,14 +179,20 @@ class Floor:
 
     name = "floor"
 
-    def __init__(self, nodes: Sequence[subprocess.Popen[bytes]], ports: Sequence[int]) -> None:
+    def __init__(self, nodes: Sequence[subprocess.Popen[bytes]], ports: Sequence[int], copies: int) -> None:
         self.node_pids = [node.pid for node in nodes]
         self._ports = ports
+        self._copies = copies
+
+    def roles_of(self, key: str) -> Roles:
+        """Return who serves a key."""
+        leader = node_of(key.encode())
+        return Roles(self.node_pids[leader], [self.node_pids[node] for node in followers_of(leader, self._copies)])
 
     def connect(self) -> SyncStore:
         """Connect a blocking client."""
         client = FloorClient(self._ports)
-        return SyncStore(client.get, client.set, client.get_many, client.set_many, client.close)
+        return SyncStore(client.get, client.set, client.set, client.get_many, client.set_many, client.close)
 
     async def connect_async(self) -> AsyncStore:
         """Connect an asyncio client."""
@@ -191,16 +200,24 @@ class Floor:
         return AsyncStore(client.get, client.set, client.close)
 
 
+def followers_of(node: int, copies: int) -> list[int]:
+    """Return the numbers of the nodes that hold the other copies of what a node leads."""
+    return [(node + step) % NODES for step in range(1, copies)]
+
+
 @contextmanager
-def open_floor() -> Iterator[Floor]:
+def open_floor(copies: int = 1) -> Iterator[Floor]:
     """Start the nodes, and stop them at the end whatever happens."""
     with ExitStack() as stack:
         nodes: list[subprocess.Popen[bytes]] = []
         stack.callback(stop_children, nodes)
-        for _ in range(NODES):
+        peer_ports = free_ports(NODES)
+        for node in range(NODES):
             command = [sys.executable, "-m", "benchmarks.floor_node"]
+            if copies > 1:
+                command += map(str, [peer_ports[node], *(peer_ports[other] for other in followers_of(node, copies))])
             nodes.append(start_child(command, stdout=subprocess.PIPE))
-        yield Floor(nodes, [read_port(node) for node in nodes])
+        yield Floor(nodes, [read_port(node) for node in nodes], copies)
 
 
 def read_port(node: subprocess.Popen[bytes]) -> int:

@@ -5,6 +5,7 @@ Values are made before the clock starts. Reading back what a write loop left is 
 """
 
 import asyncio
+from collections.abc import Callable
 from time import perf_counter
 
 from benchmarks.rows import Load
@@ -50,6 +51,7 @@ def run_sync(store: SyncStore, ledger: Ledger, load: Load, deadline: float) -> i
     drive = {
         Load.GET: read_one,
         Load.SET: write_one,
+        Load.SET_HELD: write_one_held,
         Load.GET_MANY: read_batches,
         Load.SET_MANY: write_batches,
     }
@@ -72,7 +74,17 @@ def read_one(store: SyncStore, ledger: Ledger, deadline: float) -> int:
 
 def write_one(store: SyncStore, ledger: Ledger, deadline: float) -> int:
     """Serial SET."""
-    set_, expected, values = store.set, ledger.expected, ledger.next_values()
+    return write_each(store.set, ledger, deadline)
+
+
+def write_one_held(store: SyncStore, ledger: Ledger, deadline: float) -> int:
+    """Serial SET that another copy has too."""
+    return write_each(store.set_held, ledger, deadline)
+
+
+def write_each(set_: Callable[[str, bytes], object], ledger: Ledger, deadline: float) -> int:
+    """Write one key after another."""
+    expected, values = ledger.expected, ledger.next_values()
     count = 0
     while True:
         for index, key in enumerate(ledger.keys):

@@ -1,7 +1,8 @@
 """A Redis Cluster on loopback, for the length of a `with`: real redis-server processes without persistence.
 
 It is formed with a handful of CLUSTER commands through redis-py; redis-cli is not needed. Without replicas it
-is the peer of one copy per partition; with replicas it is the peer of replicated writes.
+is the peer of one copy per partition; with replicas it is the peer of replicated writes. Redis replicates
+asynchronously: a write is answered when its master has it.
 """
 
 import shutil
@@ -14,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from redis.cluster import RedisCluster
 
 from benchmarks import redis_store
 from benchmarks.processes import LOOPBACK, free_ports, start_child, stop_children
-from benchmarks.stores import AsyncStore, SyncStore
+from benchmarks.stores import AsyncStore, Roles, SyncStore
 
 SLOTS = 16384
 START_TIMEOUT_S = 30.0
@@ -34,9 +36,33 @@ class RedisServers:
 
     name = "redis"
 
-    def __init__(self, servers: Sequence[subprocess.Popen[bytes]], ports: Sequence[int]) -> None:
-        self.node_pids = [server.pid for server in servers]
-        self.ports = list(ports)
+    def __init__(self, servers: list[subprocess.Popen[bytes]], commands: Sequence[list[str]], ports: list[int]) -> None:
+        self.ports = ports
+        self._servers = servers
+        self._commands = commands
+
+    @property
+    def node_pids(self) -> list[int]:
+        """Return the process ids in the order of the ports."""
+        return [server.pid for server in self._servers]
+
+    def kill(self, port: int) -> None:
+        """End a server with SIGKILL."""
+        server = self._servers[self.ports.index(port)]
+        server.kill()
+        server.wait()
+
+    def start(self, port: int) -> None:
+        """Start a server again that was killed: as the same node, without its data."""
+        index = self.ports.index(port)
+        self._servers[index] = start_child(self._commands[index])
+
+    def roles_of(self, key: str) -> Roles:
+        """Return who serves a key now; a master may have lost its place to a replica since the start."""
+        with RedisCluster(host=LOOPBACK, port=self.ports[0]) as client:
+            master, *replicas = client.nodes_manager.slots_cache[client.keyslot(key)]
+        pid_of_port = dict(zip(self.ports, self.node_pids, strict=True))
+        return Roles(pid_of_port[master.port], [pid_of_port[replica.port] for replica in replicas])
 
     def connect(self) -> SyncStore:
         """Connect a blocking RedisCluster."""
@@ -48,7 +74,9 @@ class RedisServers:
 
 
 @contextmanager
-def open_redis_cluster(masters: int = 3, replicas_per_master: int = 0) -> Iterator[RedisServers]:
+def open_redis_cluster(
+    masters: int = 3, replicas_per_master: int = 0, node_timeout_ms: int = NODE_TIMEOUT_MS
+) -> Iterator[RedisServers]:
     """Start a cluster and wait until every node calls it healthy; stop it at the end whatever happens.
 
     Raises:
@@ -65,16 +93,18 @@ def open_redis_cluster(masters: int = 3, replicas_per_master: int = 0) -> Iterat
         stack.callback(stop_children, servers)
         ports = free_ports(2 * count)
         addresses = list(zip(ports[:count], ports[count:], strict=True))
-        for port, bus_port in addresses:
-            servers.append(start_child([executable, *server_options(home, port, bus_port)]))
+        commands = [
+            [executable, *server_options(home, port, bus_port, node_timeout_ms)] for port, bus_port in addresses
+        ]
+        servers += map(start_child, commands)
         nodes = [redis.Redis(host=LOOPBACK, port=port, decode_responses=True) for port, _ in addresses]
         for node in nodes:
             stack.callback(node.close)
         form_cluster(nodes, addresses, masters, time.monotonic() + START_TIMEOUT_S)
-        yield RedisServers(servers, [port for port, _ in addresses])
+        yield RedisServers(servers, commands, [port for port, _ in addresses])
 
 
-def server_options(home: Path, port: int, bus_port: int) -> list[str]:
+def server_options(home: Path, port: int, bus_port: int, node_timeout_ms: int) -> list[str]:
     """Return the command line of one server; its files live in a directory of its own below `home`."""
     directory = home / str(port)
     directory.mkdir()
@@ -86,7 +116,7 @@ def server_options(home: Path, port: int, bus_port: int) -> list[str]:
         "appendonly": "no",
         "cluster-enabled": "yes",
         "cluster-port": bus_port,
-        "cluster-node-timeout": NODE_TIMEOUT_MS,
+        "cluster-node-timeout": node_timeout_ms,
         "repl-diskless-sync-delay": 0,
         "logfile": directory / "log",
     }

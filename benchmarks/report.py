@@ -36,6 +36,8 @@ SPEED_COLUMNS = (
     "met?",
     "CPU us per op, client / nodes",
 )
+ROLES = ("client", "leader", "each follower")
+ROLE_COLUMNS = ("CPU us per op, one leader", *(f"{system} {role}" for system in SYSTEMS for role in ROLES))
 CPU_COLUMNS = ("CPU us per op", *(f"{system} {role}" for system in SYSTEMS for role in ("client", "nodes")))
 
 
@@ -60,10 +62,15 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class Cpu:
-    """CPU time per operation in microseconds: of the client process, and of all nodes together."""
+    """CPU time per operation in microseconds: of the client process, and of all nodes together.
+
+    Where one node leads all keys, also of that one, and of its followers together.
+    """
 
     client_us: float
     nodes_us: float
+    leader_us: float = 0.0
+    followers_us: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +130,8 @@ def make_line(row: Row, figures: Mapping[str, Sequence[float]], cpu: Mapping[str
 
 def cpu_per_operation(rounds: Sequence[Round]) -> Cpu:
     """Return the median CPU time per operation of the rounds of one system."""
-    return Cpu(
-        median(each.client_cpu_s / each.operations for each in rounds) * 1e6,
-        median(each.node_cpu_s / each.operations for each in rounds) * 1e6,
-    )
+    parts = ("client_cpu_s", "node_cpu_s", "leader_cpu_s", "followers_cpu_s")
+    return Cpu(*(median(getattr(each, part) / each.operations for each in rounds) * 1e6 for part in parts))
 
 
 def summarize(rounds: Iterable[Round], memories: Iterable[Memory], rests: Iterable[Rest] = ()) -> list[Line]:
@@ -210,6 +215,28 @@ def cpu_cells(line: Line) -> list[str]:
     return cells
 
 
+def role_cells(line: Line) -> list[str]:
+    """Return the cells of a row in the order of ROLE_COLUMNS."""
+    cells = [line.row.title]
+    for system in SYSTEMS:
+        cpu = line.cpu.get(system)
+        if cpu is None:
+            cells += [NOTHING] * len(ROLES)
+        else:
+            each_follower_us = cpu.followers_us / (line.row.copies - 1)
+            cells += [f"{cpu.client_us:.1f}", f"{cpu.leader_us:.1f}", f"{each_follower_us:.1f}"]
+    return cells
+
+
+def cpu_tables(lines: Sequence[Line]) -> list[tuple[Sequence[str], list[list[str]]]]:
+    """Return columns and rows of the tables about CPU time; those without rows are left out."""
+    tables = (
+        (CPU_COLUMNS, [cpu_cells(line) for line in lines if line.cpu]),
+        (ROLE_COLUMNS, [role_cells(line) for line in lines if line.cpu and line.row.is_tagged]),
+    )
+    return [(columns, rows) for columns, rows in tables if rows]
+
+
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table; all columns but the first are aligned to the right."""
     lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
@@ -217,10 +244,10 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str
 
 
 def markdown_report(lines: Sequence[Line]) -> str:
-    """Return both tables and the note that explains them."""
+    """Return all tables and the note that explains the first."""
     speed = markdown_table(SPEED_COLUMNS, map(marked, map(speed_cells, lines)))
-    cpu = markdown_table(CPU_COLUMNS, (cpu_cells(line) for line in lines if line.cpu))
-    return f"{speed}\n\n{NOTE}\n\n{cpu}\n"
+    cpu = [markdown_table(columns, rows) for columns, rows in cpu_tables(lines)]
+    return "\n\n".join((speed, NOTE, *cpu)) + "\n"
 
 
 def marked(cells: Sequence[str]) -> list[str]:
@@ -229,15 +256,22 @@ def marked(cells: Sequence[str]) -> list[str]:
 
 
 def rich_tables(lines: Sequence[Line]) -> list[Table]:
-    """Return both tables for the terminal."""
+    """Return all tables for the terminal."""
     colors = {MET: "[green]met[/]", MISSED: "[bold red]MISSED[/]"}
-    speed = Table(title="Speed and memory", caption=NOTE)
-    cpu = Table(title="CPU per operation")
-    for table, columns in ((speed, SPEED_COLUMNS), (cpu, CPU_COLUMNS)):
-        for column in columns:
-            table.add_column(column, justify="left" if column == columns[0] else "right")
-    for line in lines:
-        speed.add_row(*(colors.get(cell, cell) for cell in speed_cells(line)))
-        if line.cpu:
-            cpu.add_row(*cpu_cells(line))
-    return [speed, cpu]
+    speed = [[colors.get(cell, cell) for cell in speed_cells(line)] for line in lines]
+    tables = [
+        rich_table("Speed and memory", SPEED_COLUMNS, speed),
+        *(rich_table("CPU per operation", columns, rows) for columns, rows in cpu_tables(lines)),
+    ]
+    tables[0].caption = NOTE
+    return tables
+
+
+def rich_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table for the terminal; all columns but the first are aligned to the right."""
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table

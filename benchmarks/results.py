@@ -32,6 +32,7 @@ def summary(line: Line) -> dict[str, object]:
     return {
         "row": line.row.name,
         "title": line.row.title,
+        "copies": line.row.copies,
         "unit": line.row.unit.value,
         "figures": dict(line.figures),
         "to_redis": None if line.to_redis is None else asdict(line.to_redis),

@@ -6,7 +6,8 @@ starts. A round ends when the last operation that was started before its deadlin
 
 CPU time of a round is that of this process (the client with its threads, the loop of the benchmark included)
 and of the system's nodes. The other systems' nodes idle meanwhile; what they used is kept as `idle_cpu_s`, to
-show that it does not matter. Network time in the kernel counts for the process on whose behalf it ran.
+show that it does not matter. Network time in the kernel counts for the process on whose behalf it ran. Where all
+keys have one leader, its CPU time and that of its followers are kept too; they are a part of the nodes'.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from typing import Self
 from benchmarks.loads import reread, reread_async, run_async, run_sync
 from benchmarks.processes import cpu_seconds
 from benchmarks.rows import Load, Row
-from benchmarks.stores import System
+from benchmarks.stores import Roles, System
 from benchmarks.workload import Ledger
 
 Announce = Callable[[Row, str], None]
@@ -47,16 +48,19 @@ class Round:
     client_cpu_s: float
     node_cpu_s: float
     idle_cpu_s: float
+    leader_cpu_s: float = 0.0
+    followers_cpu_s: float = 0.0
 
 
 class Meter:
     """Measures elapsed time and CPU time of the `with` block it is used in."""
 
-    def __init__(self, system: System, everyone: Sequence[System]) -> None:
+    def __init__(self, system: System, everyone: Sequence[System], roles: Roles | None = None) -> None:
         self._pids = (
             [os.getpid()],
             system.node_pids,
             [pid for other in everyone if other is not system for pid in other.node_pids],
+            *([[roles.leader], roles.followers] if roles is not None else []),
         )
         self.elapsed_s = 0.0
         self.cpu_s: list[float] = []
@@ -79,10 +83,10 @@ class Meter:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The running systems, what each must hold, and the plan."""
+    """The running systems, what each must hold (by its name, and whether the keys are tagged), and the plan."""
 
     systems: Sequence[System]
-    ledgers: dict[str, Ledger]
+    ledgers: dict[tuple[str, bool], Ledger]
     plan: Plan
     announce: Announce
 
@@ -91,6 +95,9 @@ class Bench:
         if row.tasks:
             return asyncio.run(self._run_async_row(row))
         return self._run_sync_row(row)
+
+    def _meter(self, row: Row, system: System, ledger: Ledger) -> Meter:
+        return Meter(system, self.systems, system.roles_of(ledger.keys[0]) if row.is_tagged else None)
 
     def _turns(self) -> list[tuple[int, System]]:
         """Return who runs when; each round starts with another system."""
@@ -109,9 +116,9 @@ class Bench:
                 stores[system.name] = await system.connect_async()
             for index, system in self._turns():
                 self.announce(row, system.name)
-                store, ledger = stores[system.name], self.ledgers[system.name]
+                store, ledger = stores[system.name], self.ledgers[system.name, row.is_tagged]
                 await run_async(store, ledger, row.load, row.tasks, perf_counter() + self.plan.run_in_s)
-                with Meter(system, self.systems) as meter:
+                with self._meter(row, system, ledger) as meter:
                     deadline = perf_counter() + self.plan.round_s
                     operations = await run_async(store, ledger, row.load, row.tasks, deadline)
                 rounds.append(meter.round(row, system, index, operations))
@@ -130,12 +137,12 @@ class Bench:
                 stores[system.name] = system.connect()
             for index, system in self._turns():
                 self.announce(row, system.name)
-                store, ledger = stores[system.name], self.ledgers[system.name]
+                store, ledger = stores[system.name], self.ledgers[system.name, row.is_tagged]
                 run_sync(store, ledger, row.load, perf_counter() + self.plan.run_in_s)
-                with Meter(system, self.systems) as meter:
+                with self._meter(row, system, ledger) as meter:
                     operations = run_sync(store, ledger, row.load, perf_counter() + self.plan.round_s)
                 rounds.append(meter.round(row, system, index, operations))
-                if row.load in (Load.SET, Load.SET_MANY):
+                if row.load in (Load.SET, Load.SET_HELD, Load.SET_MANY):
                     reread(store, ledger)
         finally:
             for store in stores.values():

@@ -6,15 +6,26 @@ for the harness: `store.get` is the client's own bound method wherever the signa
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+
+class Roles(NamedTuple):
+    """The processes that serve one key: its leader (Redis: master), and those that hold its other copies."""
+
+    leader: int
+    followers: list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class SyncStore:
-    """A connected blocking client; `get_many` answers in the order of its keys."""
+    """A connected blocking client; `get_many` answers in the order of its keys.
+
+    `set_held` is a set that is answered when another copy has it too. gimmal knows no other set; Redis has to be asked.
+    """
 
     get: Callable[[str], bytes | None]
     set: Callable[[str, bytes], object]
+    set_held: Callable[[str, bytes], object]
     get_many: Callable[[Sequence[str]], Sequence[bytes | None]]
     set_many: Callable[[Mapping[str, bytes]], object]
     close: Callable[[], object]
@@ -39,6 +50,9 @@ class System(Protocol):
     @property
     def node_pids(self) -> list[int]:
         """Return the process ids of the nodes."""
+
+    def roles_of(self, key: str) -> Roles:
+        """Return who serves a key now."""
 
     def connect(self) -> SyncStore:
         """Connect a blocking client."""

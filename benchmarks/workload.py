@@ -20,9 +20,9 @@ class WrongAnswerError(AssertionError):
         super().__init__(f"{system} answered {got!r} for {key!r}; expected {expected!r}")
 
 
-def key_name(number: int) -> str:
-    """Return the key with this number, 16 bytes long."""
-    return f"key:{number:012d}"
+def key_name(number: int, *, is_tagged: bool = False) -> str:
+    """Return the key with this number, 16 bytes long; all that are tagged belong to one slot."""
+    return f"{{key}}{number:011d}" if is_tagged else f"key:{number:012d}"
 
 
 def value_of(key: str, generation: int) -> bytes:
@@ -36,9 +36,9 @@ class Ledger:
     The keys come in one shuffled order, the same for all systems.
     """
 
-    def __init__(self, system: str, count: int = KEYS) -> None:
+    def __init__(self, system: str, count: int = KEYS, *, is_tagged: bool = False) -> None:
         self.system = system
-        self.keys = [key_name(number) for number in range(count)]
+        self.keys = [key_name(number, is_tagged=is_tagged) for number in range(count)]
         random.Random(SEED).shuffle(self.keys)
         self.generation = 0
         self.expected = self.next_values()

@@ -110,6 +110,10 @@ class Serving:
         """How many partitions are led and served here."""
         return len(self._led)
 
+    def serves(self, partition: int) -> bool:
+        """Say whether this node answers for a partition as its leader."""
+        return partition in self._led
+
     def _lead(self, replica: Replica) -> None:
         """Serve a partition that this node leads, if it knows what is committed."""
         partition = replica.partition

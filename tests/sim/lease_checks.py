@@ -2,7 +2,7 @@
 
 Whoever leads something by its own table, and no more by the newest that anybody has shown, has no lease by its own
 clock, whatever its rate and however long it has been hanging: not when that table appears, and at no turn later.
-A leader that hands a leadership over itself has stopped reading before; no schedule does that yet.
+A leader that hands a leadership over itself has stopped reading before, and is not held to it.
 """
 
 from collections import Counter
@@ -50,7 +50,7 @@ class LeaseChecks:
         taken = [
             number
             for number, (mine, theirs) in enumerate(zip(table.partitions, newest.partitions, strict=True))
-            if mine.leader == host.name and theirs.epoch > mine.epoch
+            if mine.leader == host.name and theirs.epoch > mine.epoch and watch.serves(number)
         ]
         if taken and watch.has_lease(host.clock.seconds(time)):
             number = taken[0]

@@ -72,6 +72,9 @@ class NodeWatch:
     def has_lease(self, seconds: float) -> bool:
         return self._control.lease_is_valid(seconds)
 
+    def serves(self, partition: int) -> bool:
+        return self._data.serving.serves(partition)
+
     def copies(self) -> Sequence[CopyState]:
         found, logs = [], self._logs
         for partition, copy in self._data.serving.holdings.replicas.items():

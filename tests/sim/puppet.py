@@ -22,6 +22,7 @@ class Puppet:
         self.log: list[Entry] = []
         self.who = Identity(CLUSTER, 0)
         self.lease_until = 0.0
+        self.stopped: int | None = None
         self.shown: Table | None = None
         self.held: dict[int, CopyState] = {}
         self.copied: dict[int, list[DataEntry]] = {}
@@ -64,6 +65,9 @@ class Puppet:
 
     def has_lease(self, seconds: float) -> bool:
         return seconds < self.lease_until
+
+    def serves(self, partition: int) -> bool:
+        return self.stopped is not partition
 
     def copies(self) -> Sequence[CopyState]:
         return list(self.held.values())

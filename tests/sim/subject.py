@@ -110,6 +110,10 @@ class Watch(Protocol):
         """Whether the process may answer for what it leads on its own word, when its clock shows so many seconds."""
         ...
 
+    def serves(self, partition: int) -> bool:
+        """Whether the process takes itself for the leader of a partition, and has not stopped to hand it over."""
+        ...
+
     def copies(self) -> Sequence[CopyState]:
         """The copies of partitions that this process holds."""
         ...

@@ -205,6 +205,9 @@ class ToyWatch:
     def has_lease(self, seconds: float) -> bool:
         return False
 
+    def serves(self, partition: int) -> bool:
+        return False
+
     def copies(self) -> Sequence[CopyState]:
         return ()
 

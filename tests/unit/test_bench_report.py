@@ -9,12 +9,14 @@ from benchmarks.processes import parse_cpu_ticks
 from benchmarks.report import (
     CPU_COLUMNS,
     MISSED,
+    ROLE_COLUMNS,
     SPEED_COLUMNS,
     compare,
     cpu_per_operation,
     make_line,
     markdown_report,
     rich_tables,
+    role_cells,
     speed_cells,
     summarize,
 )
@@ -22,10 +24,11 @@ from benchmarks.rest import Rest
 from benchmarks.rounds import Round
 from benchmarks.rows import ROW_BY_NAME, ROWS, SYSTEMS
 from benchmarks.workload import BATCH, Ledger, WrongAnswerError, key_name, value_of
+from gimmal.hashing import key_slot
 
 
 def a_round(row: str, system: str, index: int, operations: int) -> Round:
-    return Round(row, system, index, operations, 1.0, 0.5, 0.25, 0.01)
+    return Round(row, system, index, operations, 1.0, 0.5, 0.25, 0.01, 0.15, 0.08)
 
 
 def rounds_of(row: str, speeds: Mapping[str, Sequence[int]]) -> list[Round]:
@@ -123,9 +126,27 @@ def test_lines_come_in_the_order_of_the_rows_and_every_table_is_rectangular() ->
     lines = summarize(rounds, [Memory(system, 10, 0, 1_000, 1.0) for system in SYSTEMS], [Rest("gimmal", 3, 60, 1.8)])
     assert [line.row for line in lines] == list(ROWS)
     tables = [part.splitlines() for part in markdown_report(lines).split("\n\n") if part.startswith("|")]
-    for table, columns in zip(tables, (SPEED_COLUMNS, CPU_COLUMNS), strict=True):
+    for table, columns in zip(tables, (SPEED_COLUMNS, CPU_COLUMNS, ROLE_COLUMNS), strict=True):
         assert {line.count("|") for line in table} == {len(columns) + 1}
-    assert [table.row_count for table in rich_tables(lines)] == [len(ROWS), len(ROWS) - 2]
+    assert [table.row_count for table in rich_tables(lines)] == [len(ROWS), len(ROWS) - 2, 2]
+
+
+def test_where_one_node_leads_all_keys_leader_and_followers_are_told_apart() -> None:
+    (line,) = summarize(rounds_of("set-200-x3-tag", {"gimmal": [10_000], "redis": [5_000]}), [])
+    assert role_cells(line)[1:] == ["50.0", "15.0", "4.0", "100.0", "30.0", "8.0", "-", "-", "-"]
+    assert len(rich_tables([line])) == 3
+
+
+def test_a_row_with_spread_keys_has_no_table_of_roles() -> None:
+    lines = summarize(rounds_of("set-200-x3", {"gimmal": [10_000]}), [])
+    assert len(rich_tables(lines)) == 2
+
+
+def test_rows_with_copies_say_so_in_name_and_title() -> None:
+    for row in ROWS:
+        assert (f"{row.copies} copies" in row.title) == (f"-x{row.copies}" in row.name) == (row.copies > 1)
+        assert row.is_tagged == row.name.endswith("-tag") == row.title.endswith("one tag")
+    assert len(ROW_BY_NAME) == len(ROWS)
 
 
 def test_rounds_must_have_run_side_by_side() -> None:
@@ -138,8 +159,14 @@ def test_cpu_ticks_survive_an_odd_process_name() -> None:
 
 
 def test_keys_and_values_have_the_promised_sizes() -> None:
-    assert len(key_name(999_999).encode()) == 16
+    assert len(key_name(999_999).encode()) == len(key_name(999_999, is_tagged=True).encode()) == 16
     assert len(value_of(key_name(7), 3)) == 100
+
+
+def test_tagged_keys_have_one_slot_and_the_others_have_many() -> None:
+    slots = [{key_slot(key.encode()) for key in Ledger("x", 100, is_tagged=tagged).keys} for tagged in (True, False)]
+    assert len(slots[0]) == 1
+    assert len(slots[1]) > 90
 
 
 def test_ledger_notices_a_stale_value_and_a_short_answer() -> None:
