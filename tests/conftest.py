@@ -21,6 +21,8 @@ settings.load_profile("default")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of this project's tests."""
     parser.addoption("--tries", type=int, default=2, help="how often what chance decides is repeated")
+    parser.addoption("--minutes", type=float, default=1.0, help="how long the storm of faults lasts")
+    parser.addoption("--storm-seed", type=int, help="which storm; else any")
     parser.addoption(
         "--rewrite",
         action="store_true",
