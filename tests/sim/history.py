@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from tests.sim.violation import Violation
 
-READS_ARE_LEASED: Final = False
+READS_ARE_LEASED: Final = True
 """Whether a leader serves reads only while nobody else can lead. Until then stale reads are counted, not reported."""
 
 SET, DELETE, ADD, CLAIM, READ = "set", "delete", "add", "claim", "read"
