@@ -5,7 +5,8 @@ good, and what it knew, until the meta group has taken its successor in. So such
 state in which the group really is, the others can still elect a leader who holds everything that is known to be
 committed: among those whose vote is not lost there must be one with such a log, and among the voters of *its*
 configuration a majority whose logs are not ahead of it. A learner counts as a voter there: it may be made one at any
-moment, and a group that grows from one voter needs the second as soon as it has decided so.
+moment, and a group that grows from one voter needs the second as soon as it has decided so. A voter whose node is
+fenced may be dropped at any moment: the others have to do without it, too.
 
 Keys are in memory alone: every process forgets its copies, the disk does not help. So it may die only if every
 partition keeps a copy that has everything; in schedules that may lose partitions, that does not count.
@@ -17,6 +18,7 @@ with a bootstrap flag was told to expect: they would found another one, as they 
 
 from typing import TYPE_CHECKING
 
+from gimmal.cluster.table import ALIVE
 from tests.sim.host import HOME, Host
 
 if TYPE_CHECKING:
@@ -111,10 +113,18 @@ def _can_lead(candidate: Host, left: list[Host], victim: Host, history: "GroupHi
     electorates = [candidate.voters]
     if victim.voter in candidate.learners:
         electorates.append((*candidate.voters, victim.voter))
+    electorates += [tuple(voter for voter in candidate.voters if voter != lost) for lost in _fenced_voters(candidate)]
     return all(
         2 * sum(1 for host in left if host.voter in voters and _log_end(host) <= end) > len(voters)
         for voters in electorates
     )
+
+
+def _fenced_voters(candidate: Host) -> list[str]:
+    """Voters that a leader may drop at any moment: their nodes are fenced, or are others by now."""
+    table = candidate.table
+    alive = [row.voter for row in table.nodes if row.status == ALIVE] if table is not None else []
+    return [voter for voter in candidate.voters if voter not in alive and voter != candidate.voter]
 
 
 def _holds(host: Host, index: int, term: int) -> bool:
