@@ -291,12 +291,16 @@ class Holdings:
     # -- snapshots --------------------------------------------------------------------------------------------------
 
     def _start_transfers(self, now: float) -> None:
-        """Begin to send the snapshots that followers need, if there is room and this leader knows what is committed."""
+        """Begin to send the snapshots that followers need, if there is room.
+
+        A leader need not be ready for that: a snapshot has only what is known to be committed. And it must not wait for
+        it where too few are in sync for the no-op to commit: who needs a snapshot could never join them.
+        """
         for progress, replica in list(self._needy.items()):
             leading = replica.leading
             if leading is None or progress not in leading.followers:
                 del self._needy[progress]
-            elif len(self._outgoing) < TRANSFERS_MAX and replica.is_ready:
+            elif len(self._outgoing) < TRANSFERS_MAX:
                 del self._needy[progress]
                 epoch = replica.log.epoch_at(replica.commit)
                 assert epoch is not None, "what was applied last is never forgotten"

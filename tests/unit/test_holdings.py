@@ -329,3 +329,24 @@ def test_a_snapshot_ends_with_the_epoch_of_its_leader() -> None:
     copies.run(1)
     assert {copies.keys(name)[-1] for name in copies.lives} == {"b"}
     assert {copies.replica(name).epoch for name in copies.lives} == {2}
+
+
+def test_a_leader_that_is_alone_in_sync_sends_snapshots_to_those_who_have_lost_everything() -> None:
+    """Its no-op cannot commit before one of them has joined it, and none can without a snapshot."""
+    copies = Copies("n1", "n2", "n3", log_bytes=0)
+    copies.run(1)
+    copies.write("n1", "a")
+    copies.run(1)
+    copies.restart("n1")
+    copies.restart("n2")
+    assert copies.rows[0].in_sync == (copies.lives["n3"],)
+    copies.tell()
+    copies.run(1)
+    assert not copies.replica("n3").is_ready
+    decision = copies.decide("n3")
+    assert decision is not None
+    assert decision.made == 1
+    copies.tell()
+    copies.run(1)
+    assert copies.replica("n3").is_ready
+    assert {tuple(copies.keys(name)) for name in copies.lives} == {("a",)}
