@@ -22,6 +22,7 @@ from gimmal.wire.peer_messages import BLANK, SnapshotAck, SnapshotChunk
 CHUNK_BYTES: Final = 128 * 1024
 CHUNKS_AHEAD: Final = 8
 RESEND_AFTER_S: Final = 0.3
+_NEVER: Final = float("inf")
 
 Tag = tuple[int, int, int, int, int]
 """(partition, epoch, base, epoch of the entry there, time of the log there)."""
@@ -42,12 +43,11 @@ class Outgoing:
         self._ahead: dict[int, SnapshotChunk] = {}
         self._upcoming: Wire | None = next(self._chunks)
         self._next_index = 0
-        self._sent_below = 0
         self._moved_at_s = now
 
     def messages(self, now: float) -> Iterator[SnapshotChunk]:
         """Yield the chunks that are due; after a silence, those that are not acknowledged once more."""
-        if self._ahead and now - self._moved_at_s >= RESEND_AFTER_S:
+        if self.next_deadline() <= now:
             self._moved_at_s = now
             yield from map(self._stamped, self._ahead.values())
         while self._upcoming is not None and len(self._ahead) < CHUNKS_AHEAD:
@@ -70,7 +70,7 @@ class Outgoing:
 
     def next_deadline(self) -> float:
         """Return when to ask for `messages` again, if nothing is heard."""
-        return self._moved_at_s + RESEND_AFTER_S
+        return self._moved_at_s + RESEND_AFTER_S if self._ahead else _NEVER
 
 
 class Incoming:
