@@ -273,12 +273,12 @@ class Holdings:
                 progress.stream.offer(replica, progress)
 
     def _tell_histories(self, now: float) -> None:
-        """Tell each leader of copies that are not aligned with it what they have."""
+        """Tell each leader of copies that are not aligned with it, or not where it believes, what they have."""
         self._align_at_s = now + RESEND_AFTER_S if self._unaligned else _NEVER
         by_leader: dict[Incarnation, list[tuple[int, int, Any]]] = {}
         for replica in list(self._unaligned):
             view = replica.view
-            if view is None or view.leader in (None, self.me) or replica.aligned_epoch == view.epoch:
+            if view is None or view.leader in (None, self.me):
                 del self._unaligned[replica]
             elif self.me in view.holders and replica.partition not in self._incoming:
                 assert view.leader is not None

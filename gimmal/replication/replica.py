@@ -145,10 +145,14 @@ class Replica:
         return view is not None and view.epoch == epoch and view.leader == leader and self.me in view.holders
 
     def align(self, seq: int, epoch: int) -> bool:
-        """Cut the log back to where it is the leader's; False if it is not, and `history` has to tell what it is."""
+        """Cut the log back to where it is the leader's; False if it is not, and `history` has to tell what it is.
+
+        A log that was aligned in this epoch is the leader's already, but it may end before the point: a leader that has
+        taken this follower back does not know any more how far it was.
+        """
         assert self.view is not None, "only who follows is aligned"
         if self.aligned_epoch == self.view.epoch:
-            return True
+            return seq <= self.log.last
         if self.log.epoch_at(seq) != epoch:
             return False
         assert seq >= self.commit, (

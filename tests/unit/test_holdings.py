@@ -3,10 +3,10 @@
 import pytest
 
 from gimmal.replication.holdings import COMMIT_AFTER_S
-from gimmal.replication.stream import RESEND_AFTER_S, SLOW_AFTER_S
+from gimmal.replication.stream import PORTION_BYTES, RESEND_AFTER_S, SLOW_AFTER_S
 from gimmal.wire import commands
 from gimmal.wire.peer_messages import Append, AppendAck, Histories, SnapshotAck, SnapshotChunk
-from tests.unit.copies import Copies, get
+from tests.unit.copies import Copies, get, set_
 
 
 @pytest.fixture
@@ -350,3 +350,29 @@ def test_a_leader_that_is_alone_in_sync_sends_snapshots_to_those_who_have_lost_e
     copies.run(1)
     assert copies.replica("n3").is_ready
     assert {tuple(copies.keys(name)) for name in copies.lives} == {("a",)}
+
+
+def test_who_is_taken_back_before_it_has_all_that_its_leader_took_over_is_aligned_anew() -> None:
+    """Its leader does not know any more how far it was, and begins anew: at a place that it has not reached yet."""
+    copies = Copies("n1", "n2", "n3")
+    copies.run(1)
+    copies.cuts.add("n3")
+    for key in ("a", "b", "c"):
+        copies.propose("n1", key, set_(key, bytes(PORTION_BYTES)))
+    copies.settle()
+    copies.alter("n1", "n2")
+    copies.tell()
+    assert list(copies.answers) == ["a", "b", "c"]
+    copies.cuts.clear()
+    copies.elect("n2")
+    copies.tell("n2", "n3")
+    copies.deliver_until(Histories)
+    copies.hand_over(copies.take("n2->n3")[0])
+    assert copies.log("n3") == "1|1"
+    copies.fence("n3")
+    copies.tell("n2")
+    copies.drop()
+    copies.unfence("n3")
+    copies.tell()
+    copies.run(2)
+    assert {copies.log(name) for name in copies.lives} == {"11112|"}
