@@ -209,7 +209,9 @@ class Holdings:
     def _align(self, replica: Replica, seq: int, seq_epoch: int) -> None:
         if replica.align(seq, seq_epoch):
             self._unaligned.pop(replica, None)
-        elif replica not in self._unaligned:
+            return
+        self._incoming.pop(replica.partition, None)  # whoever tells us where to align sends no snapshot
+        if replica not in self._unaligned:
             self._unaligned[replica] = None
             self._align_at_s = -_NEVER
 

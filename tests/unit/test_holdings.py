@@ -376,3 +376,23 @@ def test_who_is_taken_back_before_it_has_all_that_its_leader_took_over_is_aligne
     copies.tell()
     copies.run(2)
     assert {copies.log(name) for name in copies.lives} == {"11112|"}
+
+
+def test_who_is_taken_back_in_the_middle_of_a_snapshot_gets_it_from_the_start() -> None:
+    copies = Copies("n1", "n2", "n3")
+    copies.run(1)
+    for number in range(20):
+        copies.propose("n1", None, set_(f"k{number}", bytes(100_000)))
+    copies.run(1)
+    copies.replica("n1").log.forget(10)
+    copies.elect("n1")
+    copies.restart("n3")
+    copies.tell()
+    copies.deliver_until(SnapshotChunk)
+    copies.drop()
+    copies.fence("n3")
+    copies.tell("n1")
+    copies.unfence("n3")
+    copies.tell()
+    copies.run(2)
+    assert len(copies.keys("n3")) == 20
