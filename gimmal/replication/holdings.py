@@ -150,9 +150,13 @@ class Holdings:
     ) -> "Iterable[Committed]":
         """Append a command to a copy that leads; return what that committed at once: with one copy, itself."""
         committed = replica.propose(ticket, origin, command, now_ms)
-        if committed:
+        leading = replica.leading
+        if leading is not None and not leading.followers:
             replica.forget_if_long()
-        elif not replica.is_dirty:
+            return committed
+        if committed:  # by this copy alone, and others are to have it too
+            self._on_applied(replica, replica.log.sizes[-1])
+        if not replica.is_dirty:
             replica.is_dirty = True
             self._dirty.append(replica)
         return committed

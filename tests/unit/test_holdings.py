@@ -2,6 +2,7 @@
 
 import pytest
 
+from gimmal.cluster.table import PartitionRow
 from gimmal.replication.holdings import COMMIT_AFTER_S
 from gimmal.replication.stream import PORTION_BYTES, RESEND_AFTER_S, SLOW_AFTER_S
 from gimmal.wire import commands
@@ -396,3 +397,16 @@ def test_who_is_taken_back_in_the_middle_of_a_snapshot_gets_it_from_the_start() 
     copies.tell()
     copies.run(2)
     assert len(copies.keys("n3")) == 20
+
+
+def test_one_copy_in_sync_commits_at_once_and_still_tells_who_is_to_join() -> None:
+    copies = Copies("n1", "n2")
+    copies.rows[0] = PartitionRow("n1", 2, 2, ("n1",), (copies.lives["n1"],), adding=("n2",))
+    copies.tell()
+    copies.deliver("n2->n1")
+    copies.deliver("n1->n2")
+    copies.write("n1", "a", "b")
+    assert copies.answers == {"a": True, "b": True}
+    copies.settle()
+    assert copies.keys("n2") == ["a", "b"]
+    assert copies.replica("n1").log.last == copies.replica("n2").log.last
