@@ -14,6 +14,7 @@ A message counts only if it comes from the life of a node that the table names, 
 and the control plane drops the others; from which leader, this room checks.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
@@ -65,6 +66,7 @@ class Holdings:
         self._log_bytes = 0
         self._applied: deque[tuple[Replica, int, int]] = deque()  # (copy, up to where, bytes of it), oldest first
         self._streams: dict[Incarnation, Stream] = {}
+        self._numbers = itertools.count(1)  # of the Appends of this life, to whomever
         self._needy: dict[Progress, Replica] = {}  # followers that wait for a snapshot to begin
         self._outgoing: dict[Progress, tuple[Replica, Outgoing]] = {}
         self._incoming: dict[int, Incoming] = {}
@@ -140,7 +142,7 @@ class Holdings:
     def _stream_to(self, member: Incarnation) -> Stream:
         stream = self._streams.get(member)
         if stream is None:
-            stream = self._streams[member] = Stream(member)
+            stream = self._streams[member] = Stream(member, self._numbers)
         return stream
 
     # -- leading ----------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 Partitions that have something for the node are put down (`offer`); at the end of the turn `messages` makes one Append
 of all of them, or a few if it would grow too long. Each has a number, and the follower's acknowledgement of it stands
-for everything inside that it does not name as refused: that of a thousand partitions is one number.
+for everything inside that it does not name as refused: that of a thousand partitions is one number. No number is ever
+used twice, not even by two streams to the same life: an acknowledgement may be late by any time.
 
 - **Credit.** No more than `CREDIT_BYTES` are on the way unacknowledged. What does not fit stays in the logs, which keep
   it anyway, so a follower that is slow costs no memory here.
@@ -45,7 +46,7 @@ class Sent(NamedTuple):
 
 
 class Stream:
-    """The way to `member`. Times are seconds of the machine's clock.
+    """The way to `member`. `numbers` are for its messages alone. Times are seconds of the machine's clock.
 
     `heard_at_s` is when it last acknowledged something, `owes_since_s` since when it owes an answer (else infinity).
     """
@@ -55,7 +56,7 @@ class Stream:
         "_in_flight_bytes",
         "_is_silent",
         "_latencies",
-        "_number",
+        "_numbers",
         "_refused",
         "_retry_at_s",
         "_waiting",
@@ -65,7 +66,7 @@ class Stream:
         "owes_since_s",
     )
 
-    def __init__(self, member: Incarnation) -> None:
+    def __init__(self, member: Incarnation, numbers: Iterator[int]) -> None:
         self.member = member
         self.heard_at_s = -_NEVER
         self.owes_since_s = _NEVER
@@ -75,7 +76,7 @@ class Stream:
         self._waiting: dict[Progress, Replica] = {}
         self._in_flight: dict[int, Sent] = {}
         self._in_flight_bytes = 0
-        self._number = 0
+        self._numbers = numbers
         self._is_silent = False
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
 
@@ -132,12 +133,12 @@ class Stream:
                 self._waiting[progress] = replica
         if not items:
             return None
-        self._number += 1
+        number = next(self._numbers)
         if self.owes_since_s == _NEVER:
             self.owes_since_s = now
-        self._in_flight[self._number] = Sent(now, size_bytes, items)
+        self._in_flight[number] = Sent(now, size_bytes, items)
         self._in_flight_bytes += size_bytes
-        append = Append(*BLANK, self._number, tuple(alignments), tuple(sections))
+        append = Append(*BLANK, number, tuple(alignments), tuple(sections))
         append.destination = self.member.number
         return append
 

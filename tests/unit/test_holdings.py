@@ -410,3 +410,25 @@ def test_one_copy_in_sync_commits_at_once_and_still_tells_who_is_to_join() -> No
     copies.settle()
     assert copies.keys("n2") == ["a", "b"]
     assert copies.replica("n1").log.last == copies.replica("n2").log.last
+
+
+def test_an_acknowledgement_of_before_a_follower_was_taken_back_counts_for_nothing() -> None:
+    """It hangs, is fenced and taken back, in the same life and epoch: what it answers to is long forgotten."""
+    copies = Copies("n1", "n2", "n3")
+    late = copies.take("n1->n3")
+    copies.settle()
+    copies.fence("n3")
+    copies.tell("n1")
+    copies.run(1)
+    copies.tell("n1")
+    copies.unfence("n3")
+    copies.tell("n1")
+    copies.write("n1", "a")
+    copies.drop("n1->n3")
+    for letter in late:
+        copies.hand_over(letter)
+    copies.deliver("n3->n1")
+    assert copies.log("n3") == "1|"
+    leading = copies.replica("n1").leading
+    assert leading is not None
+    assert leading.followers_by_member[copies.lives["n3"]].match < 2

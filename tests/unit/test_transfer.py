@@ -1,6 +1,7 @@
 """Snapshots in chunks: a few ahead, again after a silence, and never mixed."""
 
 from dataclasses import replace
+from itertools import count
 from math import inf
 
 import pytest
@@ -28,7 +29,7 @@ def engine_of(count: int, value_bytes: int = 100_000) -> Engine:
 
 
 def outgoing(engine: Engine, now: float = 0.0) -> Outgoing:
-    progress = Progress(N2, Stream(N2), 0)
+    progress = Progress(N2, Stream(N2, count(1)), 0)
     return Outgoing(TAG, engine, progress, now)
 
 
