@@ -179,12 +179,14 @@ class Holdings:
     # -- in ---------------------------------------------------------------------------------------------------------
 
     def receive(self, message: PeerMessage, sender: Incarnation, now: Instant) -> None:
-        """Take a message of a life of another node's.
+        """Take a message of a life of another node's; Confirm and Confirmed, which nobody sends yet, say nothing here.
 
         Raises:
             RemoteProtocolError: it brings a snapshot that is none.
         """
-        self._handlers[type(message)](message, sender, now)
+        handler = self._handlers.get(type(message))
+        if handler is not None:
+            handler(message, sender, now)
 
     def take_committed(self) -> list[Committed]:
         """Return what has committed here since the last call, but for what `propose` returned, and forget it."""
