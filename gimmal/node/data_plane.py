@@ -379,11 +379,11 @@ class DataPlane:
             if replica.is_ready:
                 self._lead(replica)
             return
-        if ticket is None:
+        if ticket is None or type(ticket) is WaitingRead:
             if result:
                 self.counters[commands.NAMES[command[0]]] += 1
-        elif type(ticket) is WaitingRead:
-            self._on_operation(*ticket)
+            if ticket is not None:
+                self._on_operation(*ticket)
         else:
             peer, number = ticket
             if type(result) is Refused:
