@@ -238,9 +238,10 @@ class Holdings:
         if found:
             self._committed += found
             self._on_applied(replica, _bytes_between(replica, before))
-            if not self._untold:
-                self._tell_at_s = now + COMMIT_AFTER_S
-            self._untold[replica] = None
+            if replica.leading is not None and replica.leading.followers:
+                if not self._untold:
+                    self._tell_at_s = now + COMMIT_AFTER_S
+                self._untold[replica] = None
 
     def _on_progress(self, replica: Replica, progress: Progress, now: float) -> None:
         self._advance(replica, now)
