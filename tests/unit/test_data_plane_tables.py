@@ -11,7 +11,20 @@ from gimmal.node.data_plane import DataPlane
 from gimmal.types import Incarnation
 from gimmal.wire import commands
 from gimmal.wire.messages import FetchTable, Refusal, TableRows
-from tests.unit.test_data_plane import NEW, ONE, PARTITIONS, START, TABLE, answer, ask, get, later, new_core, set_
+from tests.unit.test_data_plane import (
+    NEW,
+    ONE,
+    PARTITIONS,
+    START,
+    TABLE,
+    answer,
+    ask,
+    get,
+    later,
+    new_core,
+    operation_with,
+    set_,
+)
 
 
 def changed(table: Table, incarnation: int = 1, **fields: Any) -> Table:
@@ -39,7 +52,10 @@ def test_what_is_not_led_any_more_is_kept_and_not_served() -> None:
     plane = new_core()
     ask(plane, set_(b"k"), set_(b"l", ttl_ms=50))
     plane.adopt(FENCED_TABLE, 1, START)
-    assert ask(plane, get(b"k")) == [Refusal.MOVED]
+    assert ask(plane, set_(b"k")) == [Refusal.MOVED]
+    assert ask(plane, get(b"k"), **operation_with(get(b"k"), epoch=1)) == [Refusal.MOVED]
+    assert ask(plane, get(b"k"), **operation_with(get(b"k"), epoch=2)) == [Refusal.MOVED]
+    assert ask(plane, get(b"k"), **operation_with(get(b"k"), epoch=0)) == [NEW + ONE], "any copy will do"
     assert (plane.facts()["partitions_led"], plane.facts()["partitions_held"]) == (0, PARTITIONS)
     assert plane.facts()["entries"] == 2
 
