@@ -81,7 +81,7 @@ class DataPlane:
     def adopt(self, table: Table | None, incarnation: int, now: Instant) -> None:
         """Serve by a newer table, as this incarnation (0: as nobody)."""
         self._look_at_clock(now)
-        if incarnation not in (0, self.serving.me.number):  # 0 may be the same life again, once it is certain
+        if not self._is_same_life(table, incarnation):
             lease_until_s = self.serving.lease_until_s
             self.serving = self._new_life(incarnation)
             self.serving.lease_until_s = lease_until_s
@@ -92,6 +92,12 @@ class DataPlane:
             self.serving.close()
         else:
             self.serving.adopt(table)
+
+    def _is_same_life(self, table: Table | None, incarnation: int) -> bool:
+        """Say whether the copies here are those of an incarnation: 0 may be the same life again, once it is certain."""
+        seen = self.serving.table
+        is_same_cluster = seen is None or table is None or _shape(seen) == _shape(table)
+        return is_same_cluster and incarnation in (0, self.serving.me.number)
 
     def on_lease(self, until_s: float) -> None:
         """Learn until when nobody else can have been given what this node leads."""
@@ -282,3 +288,8 @@ class DataPlane:
             "expired": self.counters[commands.NAMES[commands.EXPIRE]],
             "evicted": self.counters[commands.NAMES[commands.EVICT]],
         }
+
+
+def _shape(table: Table) -> tuple[bytes, int]:
+    """Return what never changes in the tables of one cluster."""
+    return table.cluster, len(table.partitions)

@@ -65,7 +65,7 @@ class Serving:
         self.parked = Parked()
         self._replies = replies
         self._counters = counters
-        self._seen: Table | None = None  # the table that the copies go by
+        self.table: Table | None = None  # by which the copies go
         self._slots_per_partition = SLOTS
         self._scan_budget = limits.SCAN_TURN_MAX
         self._led: dict[int, Replica] = {}
@@ -87,7 +87,7 @@ class Serving:
         """Go by a newer table, in which this life is named."""
         was_closed, self.is_open = not self.is_open, True
         self._slots_per_partition = SLOTS // len(table.partitions)
-        before, self._seen = self._seen, table
+        before, self.table = self.table, table
         for partition, view in views(table, self.me, before):
             if view is None:
                 self.holdings.drop(partition)
@@ -398,7 +398,7 @@ class Serving:
                     self._propose(self._led[other], None, _TIMER, evict)
 
     def _refuse_moved(self, peer: bytes, number: int, partition: int) -> None:
-        rows = self._seen.partitions if self._seen is not None else ()
+        rows = self.table.partitions if self.table is not None else ()
         if partition < len(rows) and rows[partition].is_lost:
             text = f"every copy of partition {partition} came back without what it held; see gimmal recover"
             self._replies.refuse(peer, number, Refusal.DATA_LOST, text)

@@ -51,7 +51,7 @@ class Outgoing:
 
     def messages(self, now: float) -> Iterator[SnapshotChunk]:
         """Yield the chunks that are due; after a silence, those that are not acknowledged once more."""
-        if self._ahead and self.next_deadline() <= now:
+        if self.next_deadline() <= now:
             self._moved_at_s = now
             yield from map(self._stamped, self._ahead.values())
         while self._upcoming is not None and len(self._ahead) < CHUNKS_AHEAD:
@@ -74,7 +74,7 @@ class Outgoing:
 
     def next_deadline(self) -> float:
         """Return when to ask for `messages` again, if nothing is heard."""
-        return self._moved_at_s + RESEND_AFTER_S
+        return self._moved_at_s + RESEND_AFTER_S if self._ahead else _NEVER
 
 
 class Transfers:

@@ -127,7 +127,7 @@ def test_digests_are_equal_only_if_states_are(log: list[Entry], other_log: list[
         engine = Engine(Footprint())
         for seq, entry in enumerate(entries, 1):
             engine.apply(seq, entry)
-        states.append((trees_of(engine.freeze(), 10**6), engine.digest()))
+        states.append((list(map(pack_tree, trees_of(engine.freeze(), 10**6))), engine.digest()))
     (trees, digest), (other_trees, other_digest) = states
     assert (digest == other_digest) is (trees == other_trees)
 

@@ -65,7 +65,9 @@ def with_leaders(table: Table, leaders: dict[int, str | None], version: int = 0)
         row, node = rows[partition], table.node(leader or "")
         in_sync = (Incarnation(node.name, node.incarnation),) if node is not None else ()
         epoch, row_version = row.epoch + 1, row.version + 1
-        rows[partition] = PartitionRow(leader, epoch, row_version, (leader or "n1",), in_sync, changed_at=version)
+        eligible = () if in_sync else row.in_sync  # nobody leads it, and it is not lost
+        holders = (leader or "n1",)
+        rows[partition] = PartitionRow(leader, epoch, row_version, holders, in_sync, eligible, changed_at=version)
     return replace(table, version=version, partitions=tuple(rows))
 
 

@@ -12,7 +12,7 @@ from gimmal.cli.keys import _value_of
 from gimmal.cli.narrator import CheckFailed, Narrator
 from gimmal.node.config import NAMES, NodeConfig, load_config
 
-COMMANDS = ["node", "demo", "status", "health", "recover", "unsafe-elect", "get", "set", "del", "incr", "ttl"]
+COMMANDS = ["node", "demo", "status", "health", "recover", "unsafe-elect", "verify", "get", "set", "del", "incr", "ttl"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -14,6 +14,8 @@ from gimmal.wire import commands, limits
 from gimmal.wire.codec import decode, encode, frames, integer_of, pack_integer, pack_value, unpack_value
 from gimmal.wire.kinds import FROM_CLIENTS, FROM_NODES, KINDS, TO_CLIENTS
 from gimmal.wire.messages import (
+    Digests,
+    FetchDigests,
     FetchStatus,
     FetchTable,
     Message,
@@ -79,6 +81,14 @@ GOLDEN: dict[str, tuple[Message, str]] = {
         Problem(b"", 2, 0, 1, 1, "a frame of 0 bytes"),
         "020796c40002000101b261206672616d65206f662030206279746573",
     ),
+    "fetch digests": (
+        FetchDigests(CLUSTER, 2, 0, 9, 512),
+        "020a95c410000102030405060708090a0b0c0d0e0f020009cd0200",
+    ),
+    "digests": (
+        Digests(CLUSTER, 2, 0, 9, -1, ((3, 2, 40, b"12345678"),)),
+        "020b96c410000102030405060708090a0b0c0d0e0f020009ff9194030228c4083132333435363738",
+    ),
     "operate": (Operate(b"", 0, 0, 0, (8, 3, "n2")), "020895c400000000930803a26e32"),
     "operated": (
         Operated(CLUSTER, 2, 0, 9, 1, 4, "n2 is not there"),
@@ -96,13 +106,13 @@ def test_golden_bytes(name: str) -> None:
 
 def test_every_kind_has_golden_bytes() -> None:
     """Those between nodes have theirs in `test_peer_codec.py`."""
-    assert sorted(encode(message)[1] for message, _ in GOLDEN.values()) == [1, 2, 3, 4, 4, 5, 6, 7, 8, 9]
+    assert sorted(encode(message)[1] for message, _ in GOLDEN.values()) == [1, 2, 3, 4, 4, 5, 6, 7, 8, 9, 10, 11]
     assert {encode(message)[1] for message, _ in GOLDEN.values()} == KINDS.keys() - FROM_NODES
 
 
 def test_clients_and_nodes_take_what_is_for_them() -> None:
-    assert sorted(FROM_CLIENTS) == [1, 3, 5, 8]
-    assert sorted(TO_CLIENTS) == [2, 4, 6, 7, 9]
+    assert sorted(FROM_CLIENTS) == [1, 3, 5, 8, 10]
+    assert sorted(TO_CLIENTS) == [2, 4, 6, 7, 9, 11]
     for message, _ in GOLDEN.values():
         frame = encode(message)
         for expected in (FROM_CLIENTS, TO_CLIENTS, FROM_NODES):

@@ -21,7 +21,7 @@ from gimmal.hashing import SLOTS, key_slot
 from gimmal.wire import checks, limits
 from gimmal.wire import peer_messages as messages
 from gimmal.wire.codec import decode, encode, frames
-from gimmal.wire.commands import GET, SET
+from gimmal.wire.commands import EXPIRE, GET, NOOP, SET
 from gimmal.wire.kinds import FROM_NODES, KINDS
 from gimmal.wire.messages import Message, Reply, Request
 from gimmal.wire.peer_messages import PeerMessage
@@ -182,8 +182,15 @@ class Enemy:
         payload = self.dice.choice((self.tree(), self.configuration(), ()))
         return (self.number(limits.TERM_MAX), self.dice.randint(0, 3), payload)
 
-    def handover(self) -> tuple[Any, ...]:
-        return (self.number(), self.number(), self.number(), self.dice.choice(("a", "b", "z", "\u0000")))
+    def numbers(self, count: int) -> tuple[int, ...]:
+        return tuple(self.number() for _ in range(count))
+
+    def section(self) -> tuple[Any, ...]:
+        """What an Append brings for one partition, which may be one that the node holds."""
+        epoch = max(1, self.number())
+        command = self.dice.choice(((NOOP,), (SET, KEY, b"\xa3Eve", 0, 0, None), (EXPIRE, KEY, self.number())))
+        entries = tuple((epoch, self.number(), 0, 0, 0, command) for _ in range(self.dice.randint(0, 3)))
+        return (self.dice.choice((0, 1, self.number())), epoch, self.dice.choice((0, 1)), 0, self.number(), entries)
 
     def configuration(self) -> tuple[Any, ...]:
         voters = tuple(self.name() for _ in range(self.dice.randint(0, 3)))
@@ -238,9 +245,16 @@ class Enemy:
             checks.is_tree_or_none: lambda: self.dice.choice((None, self.tree(), self.tree())),
             checks.are_rumors: lambda: self.some(self.rumor),
             checks.are_entries: lambda: self.some(self.entry),
-            checks.are_handovers: lambda: self.some(self.handover),
+            checks.are_handovers: lambda: self.some(
+                lambda: (*self.numbers(3), self.dice.choice(("a", "b", "z", "\0")))
+            ),
             checks.is_configuration: self.configuration,
             checks.are_addresses: lambda: self.some(lambda: self.dice.choice(self.texts)),
+            checks.are_numbers: lambda: self.some(self.number),
+            checks.are_epochs: lambda: self.some(lambda: self.numbers(2)),
+            checks.are_alignments: lambda: self.some(lambda: self.numbers(4)),
+            checks.are_histories: lambda: self.some(lambda: (*self.numbers(2), self.some(lambda: self.numbers(2)))),
+            checks.are_sections: lambda: self.some(self.section),
         }
         return makers[check]()
 

@@ -19,15 +19,20 @@ from gimmal.wire.messages import TableRows
 from gimmal.wire.peer_messages import (
     BLANK,
     Ack,
+    Append,
+    AppendAck,
     AppendEntries,
     AppendReply,
     Belonging,
+    Confirm,
+    Confirmed,
     FetchRows,
     Genesis,
     Gossip,
     Heartbeat,
     HeartbeatReply,
     Hello,
+    Histories,
     InstallSnapshot,
     Lock,
     Locked,
@@ -41,6 +46,8 @@ from gimmal.wire.peer_messages import (
     Relieve,
     Rows,
     Rumor,
+    SnapshotAck,
+    SnapshotChunk,
     View,
     ViewDigest,
     Vote,
@@ -154,6 +161,35 @@ GOLDEN: dict[str, tuple[PeerMessage, str]] = {
         "070591a46e312f619090",
     ),
     "no newer rows": (Rows(*HEADER, None), "026196c410000102030405060708090a0b0c0d0e0fcd012c0007a26e31c0"),
+    "append to copies": (
+        Append(*HEADER, 9, ((3, 2, 40, 1),), ((3, 2, 40, 1, 39, ((2, 1_700_000, 7, 5, 4, (22, b"k", 1)),)),)),
+        "027098c410000102030405060708090a0b0c0d0e0fcd012c0007a26e310991940302280191960302280127919602ce00"
+        "19f0a00705049316c4016b01",
+    ),
+    "append ack": (
+        AppendAck(*HEADER, 9, (3,)),
+        "027197c410000102030405060708090a0b0c0d0e0fcd012c0007a26e31099103",
+    ),
+    "histories": (
+        Histories(*HEADER, ((3, 2, ((0, 0), (1, 40))),)),
+        "027296c410000102030405060708090a0b0c0d0e0fcd012c0007a26e319193030292920000920128",
+    ),
+    "snapshot chunk": (
+        SnapshotChunk(*HEADER, 3, 2, 40, 1, 1_700_000, 0, True, 2**32 - 1, (0, ((1, 0, 0, 0),))),
+        "02739ec410000102030405060708090a0b0c0d0e0fcd012c0007a26e3103022801ce0019f0a000c3ceffffffff9200919401000000",
+    ),
+    "snapshot ack": (
+        SnapshotAck(*HEADER, 3, 2, 40, 1, True),
+        "02749ac410000102030405060708090a0b0c0d0e0fcd012c0007a26e3103022801c3",
+    ),
+    "confirm": (
+        Confirm(*HEADER, 9, ((3, 2),)),
+        "027597c410000102030405060708090a0b0c0d0e0fcd012c0007a26e310991920302",
+    ),
+    "confirmed": (
+        Confirmed(*HEADER, 9, (3,)),
+        "027697c410000102030405060708090a0b0c0d0e0fcd012c0007a26e31099103",
+    ),
 }
 
 

@@ -392,7 +392,7 @@ def test_a_partition_that_nobody_leads_has_no_route_until_somebody_does(world: W
     outcome = end.incr(key, timeout=1.0)
     world.run(2.0)
     assert type(outcome.error()) is NoRoute
-    partition = f"partition {world.partition(key)}, led by nobody: what it held was lost with n1"
+    partition = f"partition {world.partition(key)}, led by nobody: its only copy is on node n1, which was declared dead"
     assert str(outcome.error()).startswith(f"incr 'key' ({partition}): no answer within 1 s, so nothing was sent")
     outcome = end.incr(key)
     world.run(1.0)

@@ -9,7 +9,7 @@ from gimmal.client.overview import overview
 from gimmal.client.pump import no_table
 from gimmal.client.session import Session
 from gimmal.cluster.table import Table
-from gimmal.errors import NoRoute, RemoteProtocolError
+from gimmal.errors import DataLost, NoRoute, RemoteProtocolError
 from gimmal.types import Incarnation
 from gimmal.wire.messages import Fault, FetchTable, Message, Problem, Reply, Request, TableRows
 from tests.unit.fake_network import CLUSTER, DROP, World, only_towards, three_nodes
@@ -260,7 +260,6 @@ def test_nobody_connects_to_a_node_that_was_dead_before(world: World) -> None:
     [
         (("n2",), "its only copy is on node n2, which was declared dead"),
         (("n2", "n3"), "its copies are on nodes n2, n3, which were declared dead"),
-        ((), "what it held was lost with n2, n3"),
     ],
 )
 def test_an_error_says_who_has_what_nobody_leads(world: World, holders: tuple[str, ...], text: str) -> None:
@@ -274,6 +273,18 @@ def test_an_error_says_who_has_what_nobody_leads(world: World, holders: tuple[st
     world.run(2.0)
     assert type(outcome.error()) is NoRoute
     assert f"(partition {world.partition('key')}, led by nobody: {text})" in str(outcome.error())
+
+
+def test_what_is_lost_is_said_at_once_by_a_node_that_should_hold_it(world: World) -> None:
+    vacant = with_leaders(world.table, {world.partition("key"): None})
+    rows = list(vacant.partitions)
+    rows[world.partition("key")] = rows[world.partition("key")]._replace(replicas=("n2", "n3"), eligible=())
+    world.become(replace(vacant, partitions=tuple(rows)))
+    outcome = world.connect().incr("key", timeout=1.0)
+    world.run(0.5)
+    assert type(outcome.error()) is DataLost
+    assert "node n2 at h2:1" in str(outcome.error())
+    assert "gimmal recover" in str(outcome.error())
 
 
 def test_a_node_is_unreachable_when_its_connection_has_failed_or_does_not_come(world: World) -> None:

@@ -69,6 +69,14 @@ def test_who_is_silent_is_fenced_once() -> None:
     assert watch.wait(10, hearing="c") == ["fence b"]
 
 
+def test_who_has_just_been_registered_is_given_time_to_be_heard() -> None:
+    watch = Watch()
+    watch.wait(20, hearing="bc")
+    watch.meta.register("d")
+    assert watch.wait(SILENCE - 0.5, hearing="bc", gossip=Gossip(d="")) == []
+    assert watch.wait(3, hearing="bc") == ["fence d"]
+
+
 def test_the_leader_hears_itself() -> None:
     watch = Watch()
     assert watch.wait(5, hearing="bc") == []

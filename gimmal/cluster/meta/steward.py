@@ -217,6 +217,8 @@ class Steward:
             heard = self._heard_by_name.get(row.name)
             if heard is not None and heard.incarnation != row.incarnation:
                 heard = None
+            if heard is None and row.status == ALIVE:  # it has just been registered, or this leader just elected
+                heard = self._heard_by_name[row.name] = _Heard(row.incarnation, now, now)
             if row.status == ALIVE:
                 self._fenced_since.pop(row.name, None)
                 if self._is_condemned(row, heard, suspicions, now) and self._may_be_fenced(row, heard, view, now):

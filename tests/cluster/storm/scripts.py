@@ -92,7 +92,7 @@ def elements(prefix: str, record: Record, rest_s: float) -> Script:
             begun_at = now()
             outcome = yield Step("set", (key, key), {"nx": True}, rest_s)
             if not isinstance(outcome, GimmalError):
-                if not outcome and not maybe_there:
+                if outcome is False and not maybe_there:
                     record.complain(f"set {key} nx was answered False, and nobody else sets it")
                 record.elements.acknowledge(key)
                 record.acknowledge()
@@ -101,7 +101,7 @@ def elements(prefix: str, record: Record, rest_s: float) -> Script:
             is_unknown = record.is_unknown(outcome)
             maybe_there |= is_unknown
             (record.elements.leave_open if is_unknown else record.elements.refuse)(key)
-            if record.is_over or not is_unknown:
+            if not is_unknown or record.is_over:
                 break  # what was refused is not tried again, so that it must not be there
 
 
