@@ -40,12 +40,12 @@ class Lease:
 
     def __init__(self) -> None:
         self._sent_at_by_number: dict[int, float] = {}
-        self._grants: list[_Grant] = []  # in the order in which they end; a later one has a later table
+        self.grants: list[_Grant] = []  # in the order in which they end; a later one has a later table
 
     def forget(self) -> None:
         """Begin with nothing: this node is another incarnation, or nobody."""
         self._sent_at_by_number.clear()
-        self._grants.clear()
+        self.grants = []
 
     def on_sent(self, number: int, now: float) -> None:
         """Note that heartbeat `number` is about to leave."""
@@ -63,12 +63,12 @@ class Lease:
             return
         grant = _Grant(sent_at + _USABLE_S, version)
         # Whatever ends no later and demands no older table is worth nothing beside this one.
-        kept = [other for other in self._grants if other.until > grant.until or other.version < grant.version]
-        self._grants = sorted((*kept, grant))[-_UNANSWERED_MAX:]
+        kept = [other for other in self.grants if other.until > grant.until or other.version < grant.version]
+        self.grants = sorted((*kept, grant))[-_UNANSWERED_MAX:]
 
     def valid_until(self, version_applied: int) -> float:
         """Return when the lease ends of a node that goes by the table of a version; minus infinity if it has none."""
-        return max((grant.until for grant in self._grants if grant.version <= version_applied), default=-inf)
+        return max((grant.until for grant in self.grants if grant.version <= version_applied), default=-inf)
 
     def is_valid(self, now: float, version_applied: int) -> bool:
         """Say whether a node that goes by the table of a version has a lease at a moment, which is not yet past."""

@@ -22,10 +22,12 @@ class IdleSessions:
         self._led = led
         self._look_at_ms = 0
 
+    def is_due(self, now_ms: int) -> bool:
+        """Say whether to look again: a while has passed, or the clock has been set back."""
+        return now_ms >= self._look_at_ms or self._look_at_ms - now_ms > LOOK_EVERY_MS
+
     def due(self, now_ms: int) -> Iterator[tuple[int, Command]]:
-        """Yield (partition, CLOSE_SESSION command) for sessions that have been idle for too long, now and then."""
-        if now_ms < self._look_at_ms and self._look_at_ms - now_ms <= LOOK_EVERY_MS:
-            return
+        """Yield (partition, CLOSE_SESSION command) for sessions that have been idle for too long."""
         self._look_at_ms = now_ms + LOOK_EVERY_MS
         for partition, sessions in self._led.items():
             for session, number in sessions.idle_since(now_ms - limits.SESSION_IDLE_MS_MAX):

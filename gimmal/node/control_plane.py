@@ -120,6 +120,8 @@ class ControlPlane:
 
     def take_reliefs(self) -> list[Handover]:
         """Return what this node was advised to hand over and still leads so, and forget it."""
+        if not self._reliefs:
+            return []
         reliefs, self._reliefs = self._reliefs, ()
         rows = self.table.partitions if self.table is not None else ()
         return [
@@ -150,6 +152,11 @@ class ControlPlane:
     def lease_is_valid(self, now: float) -> bool:
         """Say whether nobody else can have been given, by `now`, what the table gives to this node."""
         return self.enrolment.contact.lease.is_valid(now, self.tracking.version)
+
+    @property
+    def lease_grants(self) -> object:
+        """What the lease rests on; another object when that has changed."""
+        return self.enrolment.contact.lease.grants
 
     def lease_until(self) -> float:
         """Return when that ends by what is known so far; minus infinity without a lease."""
@@ -435,6 +442,8 @@ class ControlPlane:
             message.source = self.incarnation
             message.table_version = self.tracking.version
             message.sender = self.enrolment.me.name
+        if not outbox:
+            return outbox
         here = self.enrolment.me.peer
         self._to_self += [message for address, message in outbox if address == here]
         return [(address, message) for address, message in outbox if address and address != here]

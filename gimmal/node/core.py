@@ -42,6 +42,7 @@ class NodeCore:
         self.data = DataPlane(settings.name, settings.memory_limits, dice, now, settings.log_bytes)
         self._started_at_s = now.seconds
         self._now = now
+        self._lease_grants: object = None  # by which the data plane goes
         self.had_to_leave = False  # whether there was anything to be handed over when it began to leave
         self._outbox: list[tuple[bytes, Message]] = []
         self._hand_over(now)
@@ -144,7 +145,9 @@ class NodeCore:
 
     def _hand_over(self, now: Instant) -> None:
         control, data = self.control, self.data
-        data.on_lease(control.lease_until())
+        if control.lease_grants is not self._lease_grants or control.table is not data.table:
+            self._lease_grants = control.lease_grants
+            data.on_lease(control.lease_until())
         if control.table is not data.table or control.incarnation != data.incarnation:
             data.adopt(control.table, control.incarnation, now)
         for number, version in control.take_request_answers():

@@ -197,10 +197,14 @@ class Serving:
 
     def tick(self) -> None:
         """Do what time asks for."""
-        for partition, command in self._expiry.due(self.now.unix_ms, _EXPIRIES_PER_TICK):
-            self._propose(self._led[partition], None, _TIMER, command)
-        for partition, command in tuple(self._idle_sessions.due(self.now.unix_ms)):
-            self._propose(self._led[partition], None, _TIMER, command)
+        now_ms = self.now.unix_ms
+        due_ms = self._expiry.next_ms()
+        if due_ms is not None and due_ms <= now_ms:
+            for partition, command in self._expiry.due(now_ms, _EXPIRIES_PER_TICK):
+                self._propose(self._led[partition], None, _TIMER, command)
+        if self._idle_sessions.is_due(now_ms):
+            for partition, command in tuple(self._idle_sessions.due(now_ms)):
+                self._propose(self._led[partition], None, _TIMER, command)
         if self.is_leaving:
             self._leave()
         self.holdings.tick(self.now)
@@ -285,7 +289,7 @@ class Serving:
         if not leading.can_commit:
             self._refuse_not_enough(replica, peer, operation[0])
         elif leading.must_have:
-            self.holdings.confirming.ask(replica, WaitingRead(peer, operation))
+            self.holdings.confirm(replica, WaitingRead(peer, operation))
         else:
             self._read(replica, peer, operation)  # this is the only copy
 

@@ -82,6 +82,8 @@ class Holdings:
         self._tell_at_s = _NEVER
         self._align_at_s = _NEVER
         self._look_at_s = 0.0
+        self._is_touched = True  # whether there is anything to be done before the next deadline
+        self._wakes_at_s = _NEVER
         self._table_version = 0
         self._unaligned: dict[Replica, None] = {}
         self._leaving: dict[Replica, None] = {}  # stopped, and not yet all committed
@@ -101,6 +103,7 @@ class Holdings:
 
     def see(self, partition: int, view: View, now: Instant) -> list[Deposed]:
         """Go by a newer row of a partition that this node holds; return what has lost its leader here."""
+        self._is_touched = True
         replica = self.replicas.get(partition)
         if replica is None:
             replica = self.replicas[partition] = Replica(partition, self.me, Engine(self.footprint))
@@ -131,6 +134,7 @@ class Holdings:
     def on_table(self, version: int, now: Instant) -> None:
         """Learn that all rows of a table have been seen."""
         self._table_version = version
+        self._is_touched = True
         self._settle_petition(now.seconds)
         for member in [member for member, stream in self._streams.items() if stream.is_idle]:
             if not any(
@@ -141,6 +145,7 @@ class Holdings:
 
     def on_answer(self, number: int, version: int, now: Instant) -> None:
         """Learn that the meta group has decided about a request of this node's, by the table of a version."""
+        self._is_touched = True
         self.petition.on_answer(number, version)
         self._settle_petition(now.seconds)
 
@@ -164,6 +169,7 @@ class Holdings:
         self, replica: Replica, ticket: Any, origin: tuple[int, int, int], command: Command, now_ms: int
     ) -> "Iterable[Committed]":
         """Append a command to a copy that leads; return what that committed at once: with one copy, itself."""
+        self._is_touched = True
         committed = replica.propose(ticket, origin, command, now_ms)
         if committed and replica.is_alone:
             replica.forget_if_long()
@@ -180,6 +186,7 @@ class Holdings:
     def hand_over(self, replica: Replica, target: str) -> None:
         """Stop leading a partition, and let a member of its in-sync set lead as soon as everything has committed."""
         assert replica.leading is not None, "only a leader hands over"
+        self._is_touched = True
         replica.leading.leaves_to = target
         self._leaving[replica] = None
 
@@ -214,7 +221,13 @@ class Holdings:
         Raises:
             RemoteProtocolError: it brings a snapshot that is none.
         """
+        self._is_touched = True
         self._handlers[type(message)](message, sender, now)
+
+    def confirm(self, replica: Replica, ticket: Any) -> None:
+        """Let a read of a partition that is led here wait until it is certain that it still is (`confirming.take`)."""
+        self._is_touched = True
+        self.confirming.ask(replica, ticket)
 
     def take_committed(self) -> list[Committed]:
         """Return what has committed here since the last call, but for what `propose` returned, and forget it."""
@@ -380,6 +393,9 @@ class Holdings:
 
     def next_deadline(self) -> float:
         """Return when to call `tick` next, in the clock of `Instant.seconds`."""
+        return self._next_deadline() if self._is_touched else self._wakes_at_s
+
+    def _next_deadline(self) -> float:
         streams = min((stream.next_deadline() for stream in self._streams.values()), default=_NEVER)
         transfers = self._transfers.next_deadline()
         is_watching = any(stream.owes_since_s < _NEVER for stream in self._streams.values())
@@ -389,6 +405,9 @@ class Holdings:
 
     def tick(self, now: Instant) -> None:
         """Do what time asks for."""
+        if now.seconds < self._wakes_at_s and not self._is_touched:
+            return
+        self._is_touched = True
         if self._tell_at_s <= now.seconds:
             self._tell_commits()
         self.confirming.tick(now.seconds)
@@ -417,6 +436,8 @@ class Holdings:
 
     def drain(self, now: Instant) -> list[tuple[Incarnation, PeerMessage]]:
         """Return (life of a node, message) pairs to be sent, and forget them."""
+        if not self._is_touched and now.seconds < self._wakes_at_s:
+            return []  # most turns are about something else
         dirty, self._dirty = self._dirty, []
         for replica in dirty:
             replica.is_dirty = False
@@ -438,6 +459,8 @@ class Holdings:
                 self._transfers.add(replica, progress)
         self._outbox += self.confirming.messages(now.seconds)
         self._outbox += self._transfers.messages(now.seconds)
+        self._is_touched = False
+        self._wakes_at_s = self._next_deadline()
         outbox, self._outbox = self._outbox, []
         return outbox
 

@@ -118,7 +118,7 @@ def draw_plan(seed: int) -> Plan:
         heal_at=heal_at,
         half_heal_s=half_heal_s,
         half_heal_flaps=dice.random() < 0.5,
-        ends_at=heal_at + half_heal_s + 8.0,
+        ends_at=max(60.0, heal_at + half_heal_s + 8.0),
     )
 
 
