@@ -58,7 +58,7 @@ class LocalCluster:
 
     `max_entries`, `max_memory` (bytes, or text such as `"512mb"`), `policy` and `log_level` are settings of
     every node. With `data_dir` each node has a data directory of its own, which outlives its process. Each partition
-    has one copy.
+    has `replicas` copies, if there are so many nodes.
 
     Raises:
         InvalidArgument: the arguments make no cluster.
