@@ -41,7 +41,8 @@ COLUMNS = (
 NOTE = (
     "Median and worst: the longest time without an acknowledged write, per try, for keys of the node that met the "
     "fault; then the same for keys of the others, and for any key from the repair until all copies are in sync again. "
-    "Lost: acknowledged writes that could not be read afterwards. Unknown: attempts that failed and may have been applied."
+    "Lost: acknowledged writes that could not be read afterwards. Unknown: attempts that failed and may have been "
+    "applied."
 )
 
 
