@@ -9,7 +9,6 @@ threads. By default redis-py waits up to 10 s between its attempts, which would 
 import os
 import signal
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -23,6 +22,7 @@ from redis.retry import Retry
 from benchmarks.processes import LOOPBACK
 from benchmarks.redis_cluster import RedisServers, answers, cluster_info, open_redis_cluster
 from gimmal.client.inquiry import ask_status
+from gimmal.client.overview import PartitionInfo
 from gimmal.errors import GimmalError
 from gimmal.hashing import key_slot, partition_of
 from gimmal.testing import LocalCluster
@@ -32,6 +32,7 @@ COPIES: Final = 3
 ATTEMPT_S: Final = 0.5
 WHOLE_TIMEOUT_S: Final = 40.0
 REDIS_NODE_TIMEOUT_MS: Final = 2000
+PARTITIONS_TOLD_MAX: Final = 8
 _POLL_S: Final = 0.05
 
 
@@ -91,6 +92,21 @@ def wait_for(why_not: Callable[[], str]) -> None:
         if time.monotonic() > give_up_at:
             raise NotWholeError(f"not whole after {WHOLE_TIMEOUT_S:.0f} s: {reason}")
         time.sleep(_POLL_S)
+
+
+def why_not_in_sync(rows: Sequence[PartitionInfo]) -> str:
+    """Return which copies are not in sync, with the numbers of a few partitions, and how many have no leader."""
+    behind: dict[str, list[int]] = {}
+    for number, row in enumerate(rows):
+        for name in row.replicas:
+            if name not in row.in_sync:
+                behind.setdefault(name, []).append(number)
+    told = [
+        f"on {name} {len(numbers)} copies are not in sync (partitions {str(numbers[:PARTITIONS_TOLD_MAX])[1:-1]} ...)"
+        for name, numbers in behind.items()
+    ]
+    leaderless = sum(row.leader is None for row in rows)
+    return "; ".join([*told, *([f"nobody leads {leaderless} partitions"] if leaderless else [])])
 
 
 class GimmalSubject:
@@ -155,11 +171,7 @@ class GimmalSubject:
                 rows = client.cluster().partitions
         except GimmalError as error:
             return str(error)
-        behind = Counter(name for row in rows for name in row.replicas if name not in row.in_sync)
-        if behind or any(row.leader is None for row in rows):
-            leaderless = sum(row.leader is None for row in rows)
-            return f"copies that are not in sync, by node: {dict(behind)}; partitions that nobody leads: {leaderless}"
-        return ""
+        return why_not_in_sync(rows)
 
     def close(self) -> None:
         """Close the client."""

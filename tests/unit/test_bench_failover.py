@@ -15,9 +15,10 @@ from benchmarks.failover_report import (
     summarize,
     terminal_table,
 )
-from benchmarks.failover_subjects import Fault, NotWholeError
+from benchmarks.failover_subjects import Fault, NotWholeError, why_not_in_sync
 from benchmarks.failover_trial import TAGS, Try, find_lost, pick_victim
 from benchmarks.failover_writers import Acknowledged, Writer, is_calm, key_of, longest_gap, value_of
+from gimmal.client.overview import PartitionInfo
 from gimmal.hashing import key_slot
 
 # -- gaps
@@ -144,6 +145,14 @@ def test_leaderships_are_moved_until_there_is_a_victim() -> None:
     assert subject.restarts == ["n1", "n2"]
     with pytest.raises(NotWholeError, match="did not move"):
         pick_victim(FakeSubject("n1", "nobody"), SCENARIO_BY_NAME["decider"], dice)
+
+
+def test_copies_that_stay_out_of_sync_are_told_by_node() -> None:
+    names = ("n1", "n2", "n3")
+    whole = PartitionInfo("n1", names, names)
+    assert why_not_in_sync([whole, whole]) == ""
+    rows = [whole, PartitionInfo("n1", names, ("n1", "n2")), PartitionInfo(None, names, ("n2", "n1"))]
+    assert why_not_in_sync(rows) == ("on n3 2 copies are not in sync (partitions 1, 2 ...); nobody leads 1 partitions")
 
 
 # -- the table
