@@ -83,6 +83,7 @@ class DataPlane:
         self._look_at_clock(now)
         if not self._is_same_life(table, incarnation):
             lease_until_s = self.serving.lease_until_s
+            self.serving.end()
             self.serving = self._new_life(incarnation)
             self.serving.lease_until_s = lease_until_s
             self._look_at_clock(now)

@@ -90,8 +90,7 @@ class Serving:
         before, self.table = self.table, table
         for partition, view in views(table, self.me, before):
             if view is None:
-                self.holdings.drop(partition)
-                self._follow(partition)
+                self._drop(partition)
                 continue
             for replica, tickets in self.holdings.see(partition, view, self.now):
                 self._abandon(replica, tickets)
@@ -99,9 +98,11 @@ class Serving:
                 self._follow(partition)
             else:
                 self._lead(self.holdings.replicas[partition])
-        for replica in self.holdings.replicas.values() if was_closed else ():
-            if replica.leading is not None:
-                self._lead(replica)
+        if was_closed:  # and may be the life again that it was
+            self.holdings.petition.on_lost()
+            for replica in self.holdings.replicas.values():
+                if replica.leading is not None:
+                    self._lead(replica)
         self.holdings.on_table(table.version, self.now)
         self._take_committed()
 
@@ -128,6 +129,12 @@ class Serving:
             self._memory.on_led(partition)
             for peer, operation in self.parked.take(partition):
                 self.on_operation(peer, operation)
+
+    def _drop(self, partition: int) -> None:
+        """Hold a partition no more, and say so to everybody who waits for something of it."""
+        for replica, tickets in self.holdings.drop(partition):
+            self._abandon(replica, tickets)
+        self._follow(partition)
 
     def _follow(self, partition: int) -> None:
         """Serve a partition no more that this node does not lead."""
@@ -178,6 +185,11 @@ class Serving:
             else:
                 peer, number = ticket
                 self._replies.refuse(peer, number, Refusal.UNDECIDED, text)
+
+    def end(self) -> None:
+        """End with this life: say so to everybody who waits for something."""
+        for partition in list(self.holdings.replicas):
+            self._drop(partition)
 
     # -- nodes, time --------------------------------------------------------------------------------------------
 
@@ -271,12 +283,11 @@ class Serving:
             if code in commands.ONE_KEY
             else self._are_at_home(partition, command)
         ):
-            text = f"the key does not belong to partition {partition}"
-            self._replies.refuse(peer, number, Refusal.INVALID, text)
+            self._refuse_stray(peer, number, partition)
         elif code >= commands.FIRST_WRITE:
             self._write(replica, (peer, number), (session, number, floor), command)
         elif code == commands.SCAN and not self._may_scan(command):
-            self._replies.refuse(peer, number, Refusal.OVERLOADED, f"{self.me.name} has scans to do for others first")
+            self._refuse_scan(peer, number)
         elif self.now.seconds < self.lease_until_s:
             self._read(replica, peer, operation)
         else:
@@ -311,6 +322,10 @@ class Serving:
         elif replica.leading is None:
             if epoch or command[0] >= commands.FIRST_WRITE or not replica.aligned_epoch or not self.is_open:
                 self._refuse_moved(peer, number, partition)
+            elif not self._are_at_home(partition, command):
+                self._refuse_stray(peer, number, partition)
+            elif command[0] == commands.SCAN and not self._may_scan(command):
+                self._refuse_scan(peer, number)
             else:
                 self._replies.add(peer, number, replica.read(command, self.now.unix_ms))
         elif not replica.leading.can_commit:
@@ -337,6 +352,9 @@ class Serving:
         now_ms = max(self.now.unix_ms, replica.log.now_ms)  # what the log has seen as past stays past
         found = [expire_if_due(keys, key, now_ms) for key in commands.keys_of(operation[-1])]
         expiries = [command for command in found if command]
+        if expiries and not self._may_write(replica):  # else what nobody can confirm would fill the log
+            self._refuse_not_enough(replica, peer, operation[0])
+            return True
         for command in expiries[:-1]:
             self._propose(replica, None, _TIMER, command)
         if expiries:
@@ -409,6 +427,12 @@ class Serving:
             return
         self._counters["moved"] += 1
         self._replies.refuse(peer, number, Refusal.MOVED, f"{self.me.name} does not lead partition {partition}")
+
+    def _refuse_stray(self, peer: bytes, number: int, partition: int) -> None:
+        self._replies.refuse(peer, number, Refusal.INVALID, f"the key does not belong to partition {partition}")
+
+    def _refuse_scan(self, peer: bytes, number: int) -> None:
+        self._replies.refuse(peer, number, Refusal.OVERLOADED, f"{self.me.name} has scans to do for others first")
 
     def _refuse_not_enough(self, replica: Replica, peer: bytes, number: int) -> None:
         view = replica.view

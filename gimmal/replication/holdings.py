@@ -16,13 +16,13 @@ and the control plane drops the others; from which leader, this room checks.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Any, Final, NamedTuple
 
 from gimmal.errors import RemoteProtocolError
 from gimmal.replication.confirming import Confirming, answer
-from gimmal.replication.log import Log
+from gimmal.replication.log import History, Log
 from gimmal.replication.petition import Petition
 from gimmal.replication.progress import Progress
 from gimmal.replication.replica import Committed, Replica
@@ -47,6 +47,7 @@ from gimmal.wire.peer_messages import (
 COMMIT_AFTER_S: Final = 0.05
 LOG_BYTES: Final = 64 * 1024 * 1024
 _LOOK_EVERY_S: Final = 0.1
+_EPOCHS_MAX: Final = 8_192  # of all histories in one message
 _NEVER: Final = float("inf")
 
 
@@ -85,7 +86,7 @@ class Holdings:
         self._is_touched = True  # whether there is anything to be done before the next deadline
         self._wakes_at_s = _NEVER
         self._table_version = 0
-        self._unaligned: dict[Replica, None] = {}
+        self._unaligned: dict[Replica, bool] = {}  # whether its leader, known to lead by now, was told of its log
         self._leaving: dict[Replica, None] = {}  # stopped, and not yet all committed
         self._committed: list[Committed] = []
         self._outbox: list[tuple[Incarnation, PeerMessage]] = []
@@ -117,19 +118,20 @@ class Holdings:
         if view.epoch > epoch:
             self._incoming.pop(partition, None)
         if view.leader is not None and view.leader != self.me and replica.aligned_epoch != view.epoch:
-            self._unaligned[replica] = None
+            self._unaligned[replica] = False
             self._align_at_s = now.seconds
         return [Deposed(replica, abandoned)] if abandoned else []
 
-    def drop(self, partition: int) -> None:
-        """Forget a copy that this node is not to hold any more."""
+    def drop(self, partition: int) -> list[Deposed]:
+        """Forget a copy that this node is not to hold any more; return it if proposals were under way."""
         replica = self.replicas.pop(partition)
         self.uncommitted_bytes -= _tail_bytes(replica)
         self._incoming.pop(partition, None)
         self._unaligned.pop(replica, None)
         self._untold.pop(replica, None)
         replica.engine.discard()
-        replica.leading = None
+        abandoned = replica.depose()
+        return [Deposed(replica, abandoned)] if abandoned else []
 
     def on_table(self, version: int, now: Instant) -> None:
         """Learn that all rows of a table have been seen."""
@@ -259,8 +261,10 @@ class Holdings:
         """Take it that a leader, which does not know how far this copy is, guesses it to be there."""
         if replica.align(seq, seq_epoch) and replica.log.last >= seq:
             self._unaligned.pop(replica, None)
-        elif replica not in self._unaligned:
-            self._unaligned[replica] = None
+            return
+        self._incoming.pop(replica.partition, None)  # whoever tells us where to align sends no snapshot
+        if not self._unaligned.get(replica, False):
+            self._unaligned[replica] = True  # what was said before may have come before it led
             self._align_at_s = -_NEVER
 
     def _on_append_ack(self, message: AppendAck, sender: Incarnation, now: Instant) -> None:
@@ -327,12 +331,12 @@ class Holdings:
                 self._transfers.add(replica, progress)
             else:
                 progress.align(common)
-                progress.stream.offer(replica, progress)
+                progress.stream.hurry(replica, progress)
 
     def _tell_histories(self, now: float) -> None:
         """Tell each leader of copies that are not aligned with it, or that it has forgotten, what they have."""
         self._align_at_s = now + RESEND_AFTER_S if self._unaligned else _NEVER
-        by_leader: dict[Incarnation, list[tuple[int, int, Any]]] = {}
+        by_leader: dict[Incarnation, list[tuple[int, int, History]]] = {}
         for replica in list(self._unaligned):
             view = replica.view
             if view is None or view.leader in (None, self.me):
@@ -344,9 +348,10 @@ class Holdings:
                 assert view.leader is not None
                 by_leader.setdefault(view.leader, []).append((replica.partition, view.epoch, replica.history()))
         for leader, histories in by_leader.items():
-            message = Histories(*BLANK, tuple(histories))
-            message.destination = leader.number
-            self._outbox.append((leader, message))
+            for portion in _portions(histories):
+                message = Histories(*BLANK, tuple(portion))
+                message.destination = leader.number
+                self._outbox.append((leader, message))
 
     # -- snapshots --------------------------------------------------------------------------------------------------
 
@@ -470,6 +475,19 @@ def _tail_bytes(replica: Replica) -> int:
     if replica.leading is None:
         return 0
     return sum(replica.log.sizes[replica.commit - replica.log.base :])
+
+
+def _portions(histories: list[tuple[int, int, History]]) -> Iterator[list[tuple[int, int, History]]]:
+    """Cut histories, which grow with every change of leader, so that each part fits into one message."""
+    portion, count = list[tuple[int, int, History]](), 0
+    for row in histories:
+        if portion and count + len(row[2]) > _EPOCHS_MAX:
+            yield portion
+            portion, count = [], 0
+        portion.append(row)
+        count += len(row[2])
+    if portion:
+        yield portion
 
 
 def _bytes_between(replica: Replica, before: int) -> int:

@@ -31,6 +31,7 @@ class Petition:
         self._leaders: dict[int, tuple[Any, ...]] = {}
         self._asked: Request | None = None
         self._answered_at_version: int | None = None
+        self._is_lost = False
         self._number = 0
 
     def want_in_sync(self, partition: int, epoch: int, version: int, in_sync: tuple[Incarnation, ...]) -> None:
@@ -45,12 +46,15 @@ class Petition:
     @property
     def is_due(self) -> bool:
         """Whether `take` has a request to give."""
-        return self._asked is None and bool(self._in_sync_sets or self._leaders)
+        return self._is_lost or (self._asked is None and bool(self._in_sync_sets or self._leaders))
 
     def take(self) -> Request | None:
         """Return the request to be made now, once; None while the last is not over, or nothing is wanted."""
         if not self.is_due:
             return None
+        if self._is_lost:
+            self._is_lost = False
+            return self._asked
         is_handover = bool(self._leaders)
         wanted = self._leaders if is_handover else self._in_sync_sets
         self._number += 1
@@ -59,10 +63,15 @@ class Petition:
         wanted.clear()
         return self._asked
 
+    def on_lost(self) -> None:
+        """Learn that nobody asks for anything any more: what was not answered is due again, under its number."""
+        self._is_lost = self._asked is not None and self._answered_at_version is None
+
     def on_answer(self, number: int, version: int) -> None:
         """Learn that a request was decided, by the table of a version."""
         if self._asked is not None and self._asked.number == number:
             self._answered_at_version = version
+            self._is_lost = False
 
     def settled(self, version: int) -> list[tuple[int, int]]:
         """Return (partition, version of its row) of what was asked and decided, if all rows are of that table by now.

@@ -93,12 +93,8 @@ class Replica:
         assert before is None or view.epoch >= before.epoch, f"the epoch of partition {self.partition} went back"
         is_new_epoch = before is None or view.epoch > before.epoch
         self.epoch = view.epoch
-        abandoned: list[Any] = []
         self._drop_what_does_not_count(view)
-        if is_new_epoch or view.leader != self.me:
-            abandoned = list(self._tickets.values())
-            self._tickets.clear()
-            self.leading = None
+        abandoned = self.depose() if is_new_epoch or view.leader != self.me else []
         if view.leader == self.me:
             if self.leading is None:
                 self.leading = Leading(self.me, view, self.log.last, stream_to)
@@ -115,6 +111,13 @@ class Replica:
         if (self.log.base, self.log.last) != (base, base):
             self.reset(Engine(self.engine.keys.footprint), Log(base, 0, self.log.now_ms))
             self.aligned_epoch = 0
+
+    def depose(self) -> list[Any]:
+        """Lead no more; return the tickets of proposals that this copy cannot answer for any more."""
+        abandoned = list(self._tickets.values())
+        self._tickets.clear()
+        self.leading = None
+        return abandoned
 
     # -- leading ----------------------------------------------------------------------------------------------------
 

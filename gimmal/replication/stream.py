@@ -8,10 +8,13 @@ received.
 
 - **Credit.** No more than `CREDIT_BYTES` are on the way unacknowledged. What does not fit stays in the logs, which keep
   it anyway, so a follower that is slow costs no memory here.
-- **Loss.** Links keep their order. An Append is lost if a later one was acknowledged first, or if nothing was within
-  `RESEND_AFTER_S`; then everything behind the last acknowledgement of its partitions is sent again. To a node that has
-  not answered for that long only one Append at a time is sent.
-- **Refusal.** What the follower refuses (it has not heard of the epoch yet, say) is sent again after a moment.
+- **Loss.** Links keep their order. An Append is lost if a later one was acknowledged first, or if nothing was for
+  longer than patience has it; then everything behind the last acknowledgement of its partitions is sent again. To a
+  node that has not answered for that long only one Append at a time is sent. Patience is `RESEND_AFTER_S`, or twice
+  what the last answer took, and doubles with each silence: an answer to what was taken for lost counts for nothing, so
+  a node that always answers late would never get on.
+- **Refusal.** What the follower refuses (it has not heard of the epoch yet, say) is sent again after a moment, and
+  before that nothing of that partition, unless something has changed (`hurry`).
 - **Time.** A node is behind when it has owed an answer for longer than `slow_after_s`: 300 ms, or four times what
   nearly all acknowledgements took, if that is longer.
 """
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 CREDIT_BYTES: Final = 4 * 1024 * 1024
 PORTION_BYTES: Final = 128 * 1024
 RESEND_AFTER_S: Final = 0.3
+RESEND_AFTER_MAX_S: Final = 1.2
 RETRY_AFTER_S: Final = 0.05
 SLOW_AFTER_S: Final = 0.3
 _SECTION_BYTES: Final = 40
@@ -59,6 +63,7 @@ class Stream:
         "_latencies",
         "_needy",
         "_numbers",
+        "_patience_s",
         "_refused",
         "_retry_at_s",
         "_waiting",
@@ -79,6 +84,7 @@ class Stream:
         self._in_flight_bytes = 0
         self._numbers = numbers
         self._is_silent = False
+        self._patience_s = RESEND_AFTER_S
         self._latencies: deque[float] = deque(maxlen=_LATENCIES_KEPT)
 
     @property
@@ -88,6 +94,12 @@ class Stream:
 
     def offer(self, replica: "Replica", progress: Progress) -> None:
         """Note that a partition has something for this node."""
+        if progress not in self._refused:
+            self._waiting[progress] = replica
+
+    def hurry(self, replica: "Replica", progress: Progress) -> None:
+        """Note that a partition has something for this node that it will not refuse as it did before."""
+        self._refused.pop(progress, None)
         self._waiting[progress] = replica
 
     def take_needy(self) -> list[tuple[Progress, "Replica"]]:
@@ -165,6 +177,7 @@ class Stream:
         self.heard_at_s = now
         self._is_silent = False
         self._latencies.append(now - sent.at_s)
+        self._patience_s = min(max(RESEND_AFTER_S, 2 * (now - sent.at_s)), RESEND_AFTER_MAX_S)
         earlier = [number for number in self._in_flight if number < ack.number]
         for number in (*earlier, ack.number):
             self._in_flight_bytes -= self._in_flight[number].size_bytes
@@ -179,6 +192,7 @@ class Stream:
         for replica, progress, _ in sent.items:
             if replica.partition in refused:
                 progress.rewind()
+                self._waiting.pop(progress, None)
                 self._refused[progress] = replica
         self._retry_at_s = min(self._retry_at_s, now + RETRY_AFTER_S)
         return [item for item in sent.items if item[0].partition not in refused]
@@ -209,12 +223,13 @@ class Stream:
             self._retry_at_s = _NEVER
             self._waiting |= self._refused
             self._refused = {}
-        if self._oldest_at_s + RESEND_AFTER_S <= now:
+        if self._oldest_at_s + self._patience_s <= now:
             self._is_silent = True
+            self._patience_s = min(2 * self._patience_s, RESEND_AFTER_MAX_S)
             in_flight, self._in_flight, self._in_flight_bytes = self._in_flight, {}, 0
             for sent in in_flight.values():
                 self._send_again(sent.items)
 
     def next_deadline(self) -> float:
         """Return when to call `tick` next."""
-        return min(self._oldest_at_s + RESEND_AFTER_S, self._retry_at_s)
+        return min(self._oldest_at_s + self._patience_s, self._retry_at_s)

@@ -123,7 +123,7 @@ def are_sections(sections: Any) -> bool:
         if not (
             type(partition) is type(epoch) is type(prev) is type(prev_epoch) is type(commit) is int
             and type(entries) is tuple
-            and partition >= 0
+            and 0 <= partition <= highest
             and 0 <= prev_epoch <= epoch <= highest
             and 0 <= prev < highest
             and 0 <= commit <= highest

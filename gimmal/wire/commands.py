@@ -166,6 +166,7 @@ def _set_many(command: Command) -> bool:
         and len(pairs) % 2 == 0
         and all(map(_key, pairs[::2]))
         and all(map(_value, pairs[1::2]))
+        and sum(map(len, pairs)) <= limits.SET_MANY_BYTES_MAX
         and _between(ttl_ms, 0, limits.TTL_MS_MAX)
     )
 
@@ -181,7 +182,7 @@ def _incr(command: Command) -> bool:
 
 
 def _alone(command: Command) -> bool:
-    return len(command) == 1
+    return type(command) is tuple and len(command) == 1  # bytes have a first item, too
 
 
 def _about_a_version(command: Command) -> bool:
@@ -191,7 +192,9 @@ def _about_a_version(command: Command) -> bool:
 
 def _about_a_session(command: Command) -> bool:
     _, session, number = command
-    return _between(session, 1, limits.INTEGER_MAX) and _between(number, 0, limits.INTEGER_MAX)
+    return (
+        type(command) is tuple and _between(session, 1, limits.INTEGER_MAX) and _between(number, 0, limits.INTEGER_MAX)
+    )
 
 
 IS_WELL_FORMED: Final[dict[int, Callable[[Command], bool]]] = {
