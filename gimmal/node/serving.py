@@ -288,7 +288,7 @@ class Serving:
             self._write(replica, (peer, number), (session, number, floor), command)
         elif code == commands.SCAN and not self._may_scan(command):
             self._refuse_scan(peer, number)
-        elif self.now.seconds < self.lease_until_s:
+        elif self.now.seconds < self.lease_until_s or not epoch:  # any copy may answer that, and this is one
             self._read(replica, peer, operation)
         else:
             self._confirm(replica, peer, operation)
@@ -353,6 +353,8 @@ class Serving:
         found = [expire_if_due(keys, key, now_ms) for key in commands.keys_of(operation[-1])]
         expiries = [command for command in found if command]
         if expiries and not self._may_write(replica):  # else what nobody can confirm would fill the log
+            if not operation[2]:
+                return False  # an old answer will do
             self._refuse_not_enough(replica, peer, operation[0])
             return True
         for command in expiries[:-1]:

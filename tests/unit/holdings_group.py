@@ -109,7 +109,8 @@ class Copies:
                     for _, tickets in holdings.see(partition, view_of(row, alive), self.instant()):
                         self.undecided += tickets
                 elif partition in holdings.replicas:
-                    holdings.drop(partition)
+                    for _, tickets in holdings.drop(partition):
+                        self.undecided += tickets
             holdings.on_table(self.version, self.instant())
             self._collect(name)
 

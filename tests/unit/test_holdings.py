@@ -2,11 +2,11 @@
 
 import pytest
 
-from gimmal.cluster.table import PartitionRow
 from gimmal.replication.holdings import COMMIT_AFTER_S
-from gimmal.replication.stream import PORTION_BYTES, RESEND_AFTER_S, SLOW_AFTER_S
+from gimmal.replication.leading import Leading
+from gimmal.replication.stream import PORTION_BYTES, SLOW_AFTER_S
 from gimmal.wire import commands
-from gimmal.wire.peer_messages import Append, AppendAck, Histories, SnapshotAck, SnapshotChunk
+from gimmal.wire.peer_messages import Append, AppendAck, Histories
 from tests.unit.holdings_group import Copies, get, set_
 
 
@@ -17,6 +17,12 @@ def copies() -> Copies:
     copies.run(2 * COMMIT_AFTER_S)
     assert [copies.log(name) for name in copies.lives] == ["1|", "1|", "1|"]
     return copies
+
+
+def leading_of(copies: Copies, name: str) -> Leading:
+    leading = copies.replica(name).leading
+    assert leading is not None
+    return leading
 
 
 # -- one write
@@ -112,7 +118,7 @@ def test_a_deposed_leader_does_not_know_what_becomes_of_its_proposals(copies: Co
     assert copies.undecided == ["a"]
     copies.run(1)
     copies.cuts.clear()
-    copies.run(1)
+    copies.run(2)
     assert copies.answers == {}
     assert {copies.log(name) for name in copies.lives} == {"12|"}, "n1 has cut off what it had alone"
 
@@ -147,8 +153,7 @@ def test_a_follower_that_hears_first_is_aligned_when_its_leader_hears_too(copies
     assert [type(message) for message in copies.deliver("n3->n2")] == [Histories]
     copies.tell("n1", "n2")
     copies.settle()
-    copies.run(RESEND_AFTER_S)
-    assert {copies.log(name) for name in copies.lives} == {"12|"}
+    assert copies.log("n3") == "1|2", "at once: its leader shows that it leads by now"
 
 
 def test_an_old_leader_is_fenced_by_its_epoch(copies: Copies) -> None:
@@ -236,7 +241,7 @@ def test_who_is_proposed_is_counted_on_until_the_answer_is_known(copies: Copies)
     copies.answer("n1", granted)
     assert copies.answers == {}, "the answer alone does not say what the row is now"
     copies.cuts.clear()
-    copies.run(1)
+    copies.run(2)
     assert copies.answers == {"a": True}
 
 
@@ -279,82 +284,8 @@ def test_an_acknowledgement_of_an_earlier_life_counts_for_nothing(copies: Copies
     assert copies.answers == {}
 
 
-# -- snapshots
-
-
-def compacted() -> Copies:
-    """Three nodes, of which n3 has lost everything, and the others' logs reach back to nowhere."""
-    copies = Copies("n1", "n2", "n3", log_bytes=0)
-    copies.run(1)
-    copies.write("n1", "a", "b")
-    copies.run(1)
-    copies.restart("n3")
-    copies.tell()
-    return copies
-
-
-def test_who_lacks_what_is_forgotten_gets_a_snapshot_while_others_are_served() -> None:
-    copies = compacted()
-    copies.deliver_until(SnapshotChunk)
-    copies.write("n1", "c")
-    copies.deliver("n1->n2")
-    copies.deliver("n2->n1")
-    assert copies.answers["c"] is True
-    assert copies.log("n3") == "...|"
-    assert [type(message) for message in copies.deliver("n3->n1")] == [SnapshotAck]
-    copies.run(1)
-    assert copies.keys("n3") == ["a", "b", "c"]
-    decision = copies.decide("n1")
-    assert decision is not None
-    assert decision.made == 1
-
-
-def test_a_snapshot_of_many_chunks_survives_losses() -> None:
-    copies = Copies("n1", "n2", "n3", log_bytes=0)
-    copies.run(1)
-    for number in range(40):
-        copies.propose("n1", None, (commands.SET, b"k%d" % number, b"\xc4\x02" + bytes(60_000), 0, 0, None))
-    copies.run(1)
-    copies.restart("n3")
-    copies.tell()
-    copies.settle_with_losses()
-    assert len(copies.keys("n3")) == 40
-    assert copies.replica("n3").engine.digest() == copies.replica("n1").engine.digest()
-
-
-def test_a_snapshot_ends_with_the_epoch_of_its_leader() -> None:
-    copies = compacted()
-    copies.deliver_until(SnapshotChunk)
-    copies.elect("n2")
-    copies.tell()
-    copies.run(1)
-    assert {copies.keys(name)[-1] for name in copies.lives} == {"b"}
-    assert {copies.replica(name).epoch for name in copies.lives} == {2}
-
-
-def test_a_leader_that_is_alone_in_sync_sends_snapshots_to_those_who_have_lost_everything() -> None:
-    """Its no-op cannot commit before one of them has joined it, and none can without a snapshot."""
-    copies = Copies("n1", "n2", "n3", log_bytes=0)
-    copies.run(1)
-    copies.write("n1", "a")
-    copies.run(1)
-    copies.restart("n1")
-    copies.restart("n2")
-    assert copies.rows[0].in_sync == (copies.lives["n3"],)
-    copies.tell()
-    copies.run(1)
-    assert not copies.replica("n3").is_ready
-    decision = copies.decide("n3")
-    assert decision is not None
-    assert decision.made == 1
-    copies.tell()
-    copies.run(1)
-    assert copies.replica("n3").is_ready
-    assert {tuple(copies.keys(name)) for name in copies.lives} == {("a",)}
-
-
-def test_who_is_taken_back_before_it_has_all_that_its_leader_took_over_is_aligned_anew() -> None:
-    """Its leader does not know any more how far it was, and begins anew: at a place that it has not reached yet."""
+def catching_up() -> Copies:
+    """n2 leads since a moment, and n3 has the first of three long entries that n2 took over; nobody is cut off."""
     copies = Copies("n1", "n2", "n3")
     copies.run(1)
     copies.cuts.add("n3")
@@ -370,65 +301,19 @@ def test_who_is_taken_back_before_it_has_all_that_its_leader_took_over_is_aligne
     copies.deliver_until(Histories)
     copies.hand_over(copies.take("n2->n3")[0])
     assert copies.log("n3") == "1|1"
-    copies.fence("n3")
-    copies.tell("n2")
-    copies.drop()
-    copies.unfence("n3")
+    return copies
+
+
+def test_nobody_joins_without_the_log_that_the_leader_took_over() -> None:
+    """Nothing has committed in its epoch yet, but what it took over may be committed all the same, and here it is."""
+    copies = catching_up()
+    copies.deliver("n3->n2")
+    leading = leading_of(copies, "n2")
+    progress = leading.followers_by_member[copies.lives["n3"]]
+    assert (progress.match, copies.replica("n2").commit, leading.leso) == (2, 1, 4)
+    assert copies.decide("n2") is None
     copies.tell()
     copies.run(2)
-    assert {copies.log(name) for name in copies.lives} == {"11112|"}
-
-
-def test_who_is_taken_back_in_the_middle_of_a_snapshot_gets_it_from_the_start() -> None:
-    copies = Copies("n1", "n2", "n3")
-    copies.run(1)
-    for number in range(20):
-        copies.propose("n1", None, set_(f"k{number}", bytes(100_000)))
-    copies.run(1)
-    copies.replica("n1").log.forget(10)
-    copies.elect("n1")
-    copies.restart("n3")
-    copies.tell()
-    copies.deliver_until(SnapshotChunk)
-    copies.drop()
-    copies.fence("n3")
-    copies.tell("n1")
-    copies.unfence("n3")
-    copies.tell()
-    copies.run(2)
-    assert len(copies.keys("n3")) == 20
-
-
-def test_one_copy_in_sync_commits_at_once_and_still_tells_who_is_to_join() -> None:
-    copies = Copies("n1", "n2")
-    copies.rows[0] = PartitionRow("n1", 2, 2, ("n1",), (copies.lives["n1"],), adding=("n2",))
-    copies.tell()
-    copies.deliver("n2->n1")
-    copies.deliver("n1->n2")
-    copies.write("n1", "a", "b")
-    assert copies.answers == {"a": True, "b": True}
-    copies.settle()
-    assert copies.keys("n2") == ["a", "b"]
-    assert copies.replica("n1").log.last == copies.replica("n2").log.last
-
-
-def test_an_acknowledgement_of_before_a_follower_was_taken_back_counts_for_nothing() -> None:
-    """It hangs, is fenced and taken back, in the same life and epoch: what it answers to is long forgotten."""
-    copies = Copies("n1", "n2", "n3")
-    late = copies.take("n1->n3")
-    copies.settle()
-    copies.fence("n3")
-    copies.tell("n1")
-    copies.run(1)
-    copies.tell("n1")
-    copies.unfence("n3")
-    copies.tell("n1")
-    copies.write("n1", "a")
-    copies.drop("n1->n3")
-    for letter in late:
-        copies.hand_over(letter)
-    copies.deliver("n3->n1")
-    assert copies.log("n3") == "1|"
-    leading = copies.replica("n1").leading
-    assert leading is not None
-    assert leading.followers_by_member[copies.lives["n3"]].match < 2
+    decision = copies.decide("n2")
+    assert decision is not None
+    assert copies.log("n3") == "11112|"
