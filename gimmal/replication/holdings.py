@@ -331,7 +331,8 @@ class Holdings:
                 self._transfers.add(replica, progress)
             else:
                 progress.align(common)
-                progress.stream.hurry(replica, progress)
+                progress.stream.hurry(progress)
+                progress.stream.offer(replica, progress)
 
     def _tell_histories(self, now: float) -> None:
         """Tell each leader of copies that are not aligned with it, or that it has forgotten, what they have."""
@@ -391,6 +392,7 @@ class Holdings:
         progress = leading.followers_by_member.get(sender) if leading is not None else None
         if replica is not None and progress is not None and self._transfers.on_ack(message, progress, now.seconds):
             progress.on_installed(message.base)
+            progress.stream.hurry(progress)
             progress.stream.offer(replica, progress)
             self._on_progress(replica, progress, now.seconds)
 

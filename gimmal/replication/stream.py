@@ -97,10 +97,11 @@ class Stream:
         if progress not in self._refused:
             self._waiting[progress] = replica
 
-    def hurry(self, replica: "Replica", progress: Progress) -> None:
-        """Note that a partition has something for this node that it will not refuse as it did before."""
-        self._refused.pop(progress, None)
-        self._waiting[progress] = replica
+    def hurry(self, progress: Progress) -> None:
+        """Send what a partition was refused at once: it will not be refused again as it was."""
+        replica = self._refused.pop(progress, None)
+        if replica is not None:
+            self._waiting[progress] = replica
 
     def take_needy(self) -> list[tuple[Progress, "Replica"]]:
         """Return the followers to whom the logs do not reach back any more, and forget them: they need snapshots."""
