@@ -1,22 +1,30 @@
 """Each necessary rule of replication, taken away, and the schedule that notices. The schedules are those of every run.
 
-An ablation changes the product's own functions. `make ablations` says which schedule is the first to notice; two rules
-that none does are shown by themselves in `tests/unit/test_replication_rules.py`: that a copy takes nothing while it is
-not listed as a holder (until copies move, nothing depends on it), and that no snapshot leaves before the no-op.
+An ablation changes the product's own functions. `make ablations` says which schedule is the first to notice. Some are
+not noticed, or only by something that does not go on; these rules have tests of their own, in
+`tests/unit/test_replication_rules.py` and for the incarnation in `tests/unit/test_meta_state.py`:
+
+- A copy takes nothing while it is not listed as a holder. Until copies move, nothing depends on it.
+- No snapshot leaves before the no-op. It could only bring back what is old, and who needs one has promised nothing.
+- Only the life that is registered may join. Acknowledgements are counted by life in any case.
+- A snapshot that its log has left behind is begun anew in the same turn. Mostly something else brings the next turn.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final
 
 from gimmal.cluster.meta import rows
 from gimmal.cluster.meta.state import MetaState
 from gimmal.replication import transfer
+from gimmal.replication.holdings import Holdings
 from gimmal.replication.leading import Leading
 from gimmal.replication.log import Log
 from gimmal.replication.petition import Petition
 from gimmal.replication.replica import Replica
-from gimmal.replication.transfer import Incoming
+from gimmal.replication.stream import Stream
+from gimmal.replication.transfer import Incoming, Transfers
 from gimmal.store.engine import Engine
 from gimmal.store.sessions import Sessions, window_of
 from gimmal.types import Incarnation
@@ -141,6 +149,45 @@ def _one_less(original: Any) -> Any:
     return last_common
 
 
+# -- what was missing once ------------------------------------------------------------------------------------------
+
+
+def _numbered_anew(_: Any) -> Any:
+    def stream_to(copies: Holdings, member: Incarnation) -> Stream:
+        return copies._streams.get(member) or copies._streams.setdefault(member, Stream(member, count(1)))
+
+    return stream_to
+
+
+def _copied_when_ready(_: Any) -> Any:
+    return lambda replica: replica.is_ready
+
+
+def _any_other(_: Any) -> Any:
+    return lambda incoming, chunk: not incoming.is_of(chunk)
+
+
+def _aligned_is_enough(_: Any) -> Any:
+    def align(copies: Holdings, replica: Replica, seq: int, seq_epoch: int) -> None:
+        if replica.align(seq, seq_epoch):
+            copies._unaligned.pop(replica, None)
+        elif replica not in copies._unaligned:
+            copies._unaligned[replica] = True
+            copies._align_at_s = -1.0
+
+    return align
+
+
+def _ended_when_sent(original: Any) -> Any:
+    def messages(transfers: Transfers, now: float) -> Any:
+        found = original(transfers, now)
+        end(transfers)
+        return found
+
+    end = Transfers._end
+    return messages
+
+
 # -- the meta group -------------------------------------------------------------------------------------------------
 
 
@@ -164,15 +211,12 @@ def _reborn_in(name_of_set: str) -> Callable[[Any], Any]:
             for partition in kept:
                 row = state._partitions[partition]
                 members = rows.in_order(row, (*getattr(row, name_of_set), newer))
-                state._write(index, partition, rows.settled(_with_set(row, name_of_set, members)))
+                changes: dict[str, Any] = {name_of_set: members}
+                state._write(index, partition, rows.settled(row._replace(**changes)))
 
         return leave
 
     return instead
-
-
-def _with_set(row: Any, name_of_set: str, members: tuple[Incarnation, ...]) -> Any:
-    return row._replace(**{name_of_set: members})
 
 
 def _never_emptied(original: Any) -> Any:
@@ -292,6 +336,14 @@ ABLATIONS: Final = (
     Ablation("mixed snapshot chunks", ((Incoming, "is_of", _always(True)), (Incoming, "is_before", _always(False)))),
     Ablation("snapshot before NOOP", ((transfer, "_may_be_copied", _always(True)),)),
     Ablation("alignment to less than the highest common point", ((Log, "last_common", _one_less),)),
+    Ablation("numbers of appends used again", ((Holdings, "_stream_to", _numbered_anew),)),
+    Ablation("no snapshot before NOOP even from a lonely leader", ((transfer, "_may_be_copied", _copied_when_ready),)),
+    Ablation("late chunks begin a snapshot anew", ((Incoming, "is_before", _any_other),)),
+    Ablation("who is behind the leader's guess keeps silent", ((Holdings, "_align", _aligned_is_enough),)),
+    Ablation(
+        "a snapshot given up waits for another turn",
+        ((Transfers, "messages", _ended_when_sent), (Transfers, "_end", _always(None))),
+    ),
 )
 
 BY_TITLE: Final = {ablation.title: ablation for ablation in ABLATIONS}

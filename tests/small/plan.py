@@ -11,7 +11,7 @@ from typing import Final
 
 NAMES: Final = "abcd"
 HOLDERS: Final = ("abc", "bcd", "cda", "dab")
-STEPS: Final = 320
+STEPS: Final = 450
 
 WRITE: Final = "write"
 DELIVER: Final = "deliver"
@@ -20,6 +20,7 @@ LEARN: Final = "learn"
 READ: Final = "read"
 FENCE: Final = "fence"
 CRASH: Final = "crash"
+CUT: Final = "cut"
 CLOSE: Final = "close"
 AUDIT: Final = "audit"
 
@@ -55,6 +56,7 @@ def draw_plan(seed: int) -> Plan:
         READ: pick((1, 4)),
         FENCE: pick((0, 0.7, 3)),
         CRASH: pick((0, 0.5, 1.5)),
+        CUT: pick((0, 0.5, 2)),
         CLOSE: pick((0, 0, 0.3)),
         AUDIT: 1.0,
     }

@@ -9,10 +9,10 @@ import pytest
 from tests.small import runner
 from tests.small.ablations import BY_TITLE
 
-SCHEDULES = 600
+SCHEDULES = 500
 MUST_HAPPEN = (
     *("Append", "AppendAck", "Histories", "SnapshotAck", "SnapshotChunk", "commits", "answers", "undecided", "reads"),
-    *("crashes", "fences", "elections", "in-sync changes", "in-sync sets asked for"),
+    *("cuts", "crashes", "fences", "elections", "in-sync changes", "in-sync sets asked for"),
 )
 QUICK = {
     "commit below minISR": 60,

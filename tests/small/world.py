@@ -75,6 +75,7 @@ class World:
         self.clients = [Client(name, len(a_plan.holders), self.ops) for name in ("one", "two")]
         self.nodes = {name: self._born(name, 1) for name in plan.NAMES}
         self.unrecovered: str | None = None
+        self.cut_off: str | None = None
         self.is_calm = False
         for node in self.nodes.values():
             self.learn_table(node, self.meta.table)
@@ -93,6 +94,7 @@ class World:
             plan.READ: self._read,
             plan.FENCE: self._fence,
             plan.CRASH: self._crash,
+            plan.CUT: self._cut,
             plan.CLOSE: self._close_session,
             plan.AUDIT: self.audit,
         }
@@ -175,7 +177,7 @@ class World:
 
     def calm(self) -> None:
         """Lose and leave nothing any more."""
-        self.is_calm = True
+        self.is_calm, self.cut_off = True, None
 
     def _deliver(self) -> None:
         self.now_s += self.dice.expovariate(4 / self.plan.pace_s)
@@ -191,8 +193,19 @@ class World:
             packet = self.net[at]
         if random() >= self.plan.duplicates:
             del self.net[at]
-        if random() >= self.plan.loss:
+        if random() >= self.plan.loss and not self._is_cut(packet):
             self.arrive(packet)
+
+    def _is_cut(self, packet: Packet) -> bool:
+        """Say whether a message passes between somebody who is cut off and the others; clients reach everybody."""
+        source, target, _ = packet
+        return source is not None and self.cut_off in (source.name, target.name)
+
+    def _cut(self) -> None:
+        """Cut somebody off from all others, or end that."""
+        self.cut_off = self.dice.choice(plan.NAMES) if self.cut_off is None else None
+        self.counts["cuts"] += self.cut_off is not None
+        self.happened(f"{self.cut_off or 'nobody'} is cut off")
 
     def arrive(self, packet: Packet) -> None:
         """Let a message arrive, if there is still somebody whom it is for."""

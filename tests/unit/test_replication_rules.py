@@ -123,6 +123,26 @@ def test_a_copy_that_is_taken_back_in_the_same_epoch_needs_no_snapshot() -> None
     assert copies.replica("c").commit == 16
 
 
+def test_a_snapshot_that_its_log_has_left_behind_is_begun_anew_in_the_same_turn() -> None:
+    copies = led_by_a(SMALL_LOG_BYTES)
+    copies.see(view(1, 2, "a", "ab", holders="ab"), "ab")
+    copies.write("a", 10)
+    copies.settle(0.2)
+    copies.holdings["c"] = Copies("c").holdings["c"]  # with nothing
+    copies.see(view(1, 3, "a", "ab"))
+    (histories,) = copies.turn("c")
+    copies.deliver(histories)
+    assert _bases(copies.turn("a")) == [14]
+    copies.net.clear()
+    copies.write("a", 10)
+    (append,) = [packet for packet in copies.turn("a") if packet[1].name == "b"]
+    copies.deliver(append)
+    (acknowledgement,) = copies.turn("b")
+    copies.deliver(acknowledgement)
+    assert copies.replica("a").log.base > 14
+    assert _bases(copies.turn("a")) == [24], "no timer would remind it"
+
+
 def test_a_node_owes_no_answer_to_what_is_not_sent_any_more() -> None:
     copies = led_by_a()
     copies.see(view(1, 1, "a", "abc"), partition=1)
@@ -162,6 +182,10 @@ def test_a_learner_counts_by_the_life_that_is_registered(has_copy: bool) -> None
         row_seen = seen[0]
         assert row_seen is not None
         assert [member.name for member in row_seen.holders] == ["a", "b", "c"]
+
+
+def _bases(packets: list[Packet]) -> list[int]:
+    return [message.base for _, _, message in packets if isinstance(message, SnapshotChunk)]
 
 
 def _turned(copies: Copies, name: str, seconds: float) -> list[Packet]:

@@ -1,6 +1,13 @@
 """Snapshots between two machines: what comes late, twice or in the wrong order never keeps one from arriving."""
 
-from gimmal.replication.transfer import Incoming, checksum
+from itertools import count
+
+from gimmal.replication.progress import Progress
+from gimmal.replication.stream import Stream
+from gimmal.replication.transfer import Incoming, Outgoing, checksum
+from gimmal.store.engine import Engine
+from gimmal.store.footprint import Footprint
+from gimmal.types import Incarnation
 from gimmal.wire.peer_messages import BLANK, SnapshotChunk
 
 
@@ -23,3 +30,13 @@ def test_a_snapshot_that_is_begun_anew_at_the_same_place_is_the_same() -> None:
     again = chunk(6, 0)
     again.now_ms += 1  # written meanwhile, and not committed
     assert incoming.is_of(again)
+
+
+def test_what_is_not_acknowledged_goes_again_at_the_deadline_whatever_its_last_bits() -> None:
+    member = Incarnation("b", 1)
+    for number in range(100):
+        now = number / 7
+        progress = Progress(member, Stream(member, count(1)), 0)
+        outgoing = Outgoing((0, 1, 4, 1, 1_000), Engine(Footprint()), progress, now)
+        assert len(list(outgoing.messages(now))) == 1
+        assert len(list(outgoing.messages(outgoing.next_deadline()))) == 1
