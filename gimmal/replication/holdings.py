@@ -15,18 +15,17 @@ A message counts only if it comes from the life of a node that the table names, 
 and the control plane drops the others; from which leader, this room checks.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Any, Final, NamedTuple
 
 from gimmal.errors import RemoteProtocolError
 from gimmal.replication.confirming import Confirming, answer
-from gimmal.replication.log import History, Log
+from gimmal.replication.log import History, LogMemory
 from gimmal.replication.petition import Petition
 from gimmal.replication.progress import Progress
 from gimmal.replication.replica import Committed, Replica
-from gimmal.replication.stream import Stream
+from gimmal.replication.stream import Portion, Stream
 from gimmal.replication.transfer import RESEND_AFTER_S, Incoming, Transfers
 from gimmal.replication.view import View
 from gimmal.store.engine import Engine
@@ -59,7 +58,7 @@ class Deposed(NamedTuple):
 
 
 class Holdings:
-    """The copies on one life of a node. `log_bytes` of their logs are kept, for followers that fall behind.
+    """The copies on one life of a node. Of their logs between half of `log_bytes` and all is kept, for who falls behind.
 
     `uncommitted_bytes` is about how much has been proposed here and waits for followers.
     """
@@ -72,8 +71,8 @@ class Holdings:
         self.footprint = footprint
         self.uncommitted_bytes = 0
         self._log_bytes_max = log_bytes
-        self._log_bytes = 0
-        self._applied: deque[tuple[Replica, int, int]] = deque()  # (copy, up to where, bytes of it), oldest first
+        self._log_memory = LogMemory()
+        self._forgetful: Iterator[Replica] = iter(())  # whose logs are to be shortened next
         self._streams: dict[Incarnation, Stream] = {}
         self._numbers = count(1)
         self._transfers = Transfers()
@@ -107,7 +106,7 @@ class Holdings:
         self._is_touched = True
         replica = self.replicas.get(partition)
         if replica is None:
-            replica = self.replicas[partition] = Replica(partition, self.me, Engine(self.footprint))
+            replica = self.replicas[partition] = Replica(partition, self.me, Engine(self.footprint), self._log_memory)
         epoch = replica.view.epoch if replica.view is not None else -1
         self.uncommitted_bytes -= _tail_bytes(replica)
         abandoned = replica.see(view, self._stream_to, now.unix_ms)
@@ -129,7 +128,7 @@ class Holdings:
         self._incoming.pop(partition, None)
         self._unaligned.pop(replica, None)
         self._untold.pop(replica, None)
-        replica.engine.discard()
+        replica.discard()
         abandoned = replica.depose()
         return [Deposed(replica, abandoned)] if abandoned else []
 
@@ -176,9 +175,7 @@ class Holdings:
         if committed and replica.is_alone:
             replica.forget_if_long()
             return committed
-        if committed:  # without those that follow and are not in sync: the log is kept for them, as any other
-            self._on_applied(replica, _bytes_between(replica, replica.commit - len(committed)))
-        else:
+        if not committed:
             self.uncommitted_bytes += replica.log.sizes[-1]
         if not replica.is_dirty:
             replica.is_dirty = True
@@ -248,11 +245,8 @@ class Holdings:
             if replica is None or not replica.follows(sender, epoch):
                 refused.append(partition)
                 continue
-            before = replica.commit
             if not replica.follow(prev, prev_epoch, entries, commit):
                 refused.append(partition)
-            elif replica.commit > before:
-                self._on_applied(replica, _bytes_between(replica, before))
         ack = AppendAck(*BLANK, message.number, tuple(refused))
         ack.destination = sender.number
         self._outbox.append((sender, ack))
@@ -281,18 +275,19 @@ class Holdings:
         found = replica.advance()
         if found:
             self._committed += found
-            size_bytes = _bytes_between(replica, before)
-            self.uncommitted_bytes -= size_bytes
-            self._on_applied(replica, size_bytes)
+            self.uncommitted_bytes -= _bytes_between(replica, before)
             if replica.leading is not None and replica.leading.followers:
                 if not self._untold:
                     self._tell_at_s = now + COMMIT_AFTER_S
                 self._untold[replica] = None
 
     def _on_progress(self, replica: Replica, progress: Progress, now: float) -> None:
-        self._advance(replica, now)
         leading = replica.leading
-        if leading is not None and progress in leading.followers and leading.may_join(progress, replica.commit):
+        if leading is None:
+            return
+        if leading.committed(replica.log.last) > replica.commit:
+            self._advance(replica, now)
+        if progress not in leading.must_have and leading.may_join(progress, replica.commit):
             self._petition(replica, (*leading.view.in_sync, progress.member))
 
     def _petition(self, replica: Replica, in_sync: tuple[Incarnation, ...]) -> None:
@@ -301,14 +296,23 @@ class Holdings:
         leading.propose(in_sync)
         self.petition.want_in_sync(replica.partition, leading.view.epoch, leading.view.version, in_sync)
 
-    def _on_applied(self, replica: Replica, size_bytes: int) -> None:
-        """Count what was applied and is kept for followers only; forget the oldest when it is too much."""
-        self._applied.append((replica, replica.commit, size_bytes))
-        self._log_bytes += size_bytes
-        while self._log_bytes > self._log_bytes_max:
-            oldest, upto, freed_bytes = self._applied.popleft()
-            self._log_bytes -= freed_bytes
-            oldest.log.forget(min(upto, oldest.commit))
+    def _forget_some(self) -> None:
+        """Shorten logs until there is room again: one copy after the other forgets the older half of what it applied."""
+        in_vain = 0
+        while self._has_long_logs and in_vain <= len(self.replicas):
+            replica = next(self._forgetful, None)
+            if replica is None:
+                self._forgetful = iter([*self.replicas.values()])
+                in_vain += 1
+            elif replica.log.base < replica.commit:
+                replica.log.forget((replica.log.base + replica.commit + 1) // 2)
+                in_vain = 0
+            else:
+                in_vain += 1
+
+    @property
+    def _has_long_logs(self) -> bool:
+        return self._log_memory.size_bytes - self.uncommitted_bytes > self._log_bytes_max
 
     def _on_confirm(self, message: Confirm, sender: Incarnation, now: Instant) -> None:
         confirmed = answer(message, self.replicas)
@@ -382,7 +386,7 @@ class Holdings:
             engine = incoming.engine(self.footprint)
         except (ValueError, TypeError) as reason:
             raise RemoteProtocolError(f"a snapshot of partition {replica.partition} that is none: {reason}") from None
-        replica.reset(engine, Log(message.base, message.base_epoch, message.now_ms))
+        replica.reset(engine, message.base, message.base_epoch, message.now_ms)
         replica.aligned_epoch = message.epoch
         self._unaligned.pop(replica, None)
 
@@ -456,12 +460,15 @@ class Holdings:
                         progress.stream.offer(replica, progress)
                     if progress not in leading.must_have and leading.may_join(progress, replica.commit):
                         self._petition(replica, (*leading.view.in_sync, progress.member))
+        if self._has_long_logs:
+            self._forget_some()
         if self._leaving:
             self._hand_over_what_is_complete()
         if self._align_at_s <= now.seconds:
             self._tell_histories(now.seconds)
+        made: dict[Replica, Portion] = {}
         for member, stream in self._streams.items():
-            self._outbox += [(member, append) for append in stream.messages(now.seconds)]
+            self._outbox += [(member, append) for append in stream.messages(now.seconds, made)]
             for progress, replica in stream.take_needy():
                 self._transfers.add(replica, progress)
         self._outbox += self.confirming.messages(now.seconds)

@@ -24,8 +24,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from gimmal.replication.leading import Leading
-from gimmal.replication.log import History, Log
-from gimmal.replication.stream import Stream
+from gimmal.replication.log import History, Log, LogMemory
+from gimmal.replication.stream import Portion, Stream
 from gimmal.replication.view import View
 from gimmal.store.engine import Engine
 from gimmal.types import Command, Entry, Incarnation
@@ -42,7 +42,10 @@ A ticket is whatever the caller wanted back with the result; None when nobody wa
 
 
 class Replica:
-    """The copy of `partition` on `me`. All attributes are for others to read only."""
+    """The copy of `partition` on `me`. All attributes are for others to read only.
+
+    `source` is the life of a node that it takes entries from: the leader of its view, if the view lists it as a holder.
+    """
 
     __slots__ = (
         "_tickets",
@@ -55,17 +58,19 @@ class Replica:
         "log",
         "me",
         "partition",
+        "source",
         "view",
     )
 
-    def __init__(self, partition: int, me: Incarnation, engine: Engine) -> None:
+    def __init__(self, partition: int, me: Incarnation, engine: Engine, memory: LogMemory | None = None) -> None:
         self.partition = partition
         self.me = me
         self.engine = engine
-        self.log = Log()
+        self.log = Log(memory=memory)
         self.commit = 0
         self.view: View | None = None
         self.epoch = 0
+        self.source: Incarnation | None = None
         self.leading: Leading | None = None
         self.aligned_epoch = 0
         self.is_dirty = False
@@ -93,6 +98,7 @@ class Replica:
         assert before is None or view.epoch >= before.epoch, f"the epoch of partition {self.partition} went back"
         is_new_epoch = before is None or view.epoch > before.epoch
         self.epoch = view.epoch
+        self.source = view.leader if self.me in view.holders else None
         self._drop_what_does_not_count(view)
         abandoned = self.depose() if is_new_epoch or view.leader != self.me else []
         if view.leader == self.me:
@@ -109,7 +115,7 @@ class Replica:
             return
         base = 0 if view.survivor else view.reset_epoch * _NUMBERS_PER_EPOCH
         if (self.log.base, self.log.last) != (base, base):
-            self.reset(Engine(self.engine.keys.footprint), Log(base, 0, self.log.now_ms))
+            self.reset(Engine(self.engine.keys.footprint), base, 0, self.log.now_ms)
             self.aligned_epoch = 0
 
     def depose(self) -> list[Any]:
@@ -146,6 +152,16 @@ class Replica:
         self.commit = commit
         return found
 
+    def portion(self, first: int, bytes_max: int) -> Portion | None:
+        """Return what a follower is sent from an entry on, one at least if there is one; None if that is forgotten."""
+        log, prev = self.log, first - 1
+        prev_epoch = log.epoch_at(prev)
+        if prev_epoch is None:
+            return None
+        entries, size_bytes = log.portion(first, bytes_max)
+        section = (self.partition, self.epoch, prev, prev_epoch, self.commit, entries)
+        return Portion(section, first, prev + len(entries), size_bytes)
+
     def forget_if_long(self) -> None:
         """Forget what a log that nobody follows has kept."""
         log = self.log
@@ -160,8 +176,7 @@ class Replica:
 
     def follows(self, leader: Incarnation, epoch: int) -> bool:
         """Say whether this copy takes anything from a leader: by its own view that one leads, and it holds."""
-        view = self.view
-        return view is not None and view.epoch == epoch and view.leader == leader and self.me in view.holders
+        return epoch == self.epoch and leader == self.source
 
     def align(self, seq: int, epoch: int) -> bool:
         """Cut the log back to where it is the leader's; False if it is not, and `history` has to tell what it is.
@@ -187,13 +202,15 @@ class Replica:
         assert self.view is not None, "only who follows appends"
         if self.aligned_epoch != self.view.epoch or prev > log.last:
             return False
-        if prev >= log.base and log.epoch_at(prev) != prev_epoch:
+        if prev == log.last:
+            if prev_epoch != log.last_epoch:
+                return False
+        elif prev >= log.base and log.epoch_at(prev) != prev_epoch:
             return False
         known = log.last - prev  # this copy does not cut back within an epoch: what it has is what was sent
         for entry in entries[known:] if known else entries:
             log.append(entry)
-        if commit > log.last:
-            commit = log.last
+        commit = min(commit, log.last)
         if commit > self.commit:
             own, base, apply = log.entries, log.base, self.engine.apply
             for seq in range(self.commit + 1, commit + 1):
@@ -205,9 +222,14 @@ class Replica:
         """Return how far each epoch reaches in the log."""
         return self.log.history()
 
-    def reset(self, engine: Engine, log: Log) -> None:
-        """Take another state, that after the base of a log, in place of what is here."""
-        self.engine.discard()
+    def reset(self, engine: Engine, base: int, base_epoch: int, now_ms: int) -> None:
+        """Take another state, that after entry `base`, in place of what is here."""
+        self.discard()
         self.engine = engine
-        self.log = log
-        self.commit = log.base
+        self.log = Log(base, base_epoch, now_ms, self.log.memory)
+        self.commit = base
+
+    def discard(self) -> None:
+        """Drop state and log."""
+        self.engine.discard()
+        self.log.forget(self.log.last)

@@ -21,7 +21,7 @@ received.
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from gimmal.replication.progress import Progress
 from gimmal.types import Entry, Incarnation
@@ -40,6 +40,19 @@ _SECTION_BYTES: Final = 40
 _SECTIONS_MAX: Final = 2_048
 _LATENCIES_KEPT: Final = 256
 _NEVER: Final = float("inf")
+
+
+Section: TypeAlias = tuple[int, int, int, int, int, tuple[Entry, ...]]
+"""What an Append says of one partition: (partition, epoch, prev seq, prev epoch, commit, entries behind prev)."""
+
+
+class Portion(NamedTuple):
+    """A section, its first and last entry, and about how many bytes of memory its entries take."""
+
+    section: Section
+    first: int
+    last: int
+    size_bytes: int
 
 
 class Sent(NamedTuple):
@@ -112,20 +125,20 @@ class Stream:
 
     # -- out --------------------------------------------------------------------------------------------------------
 
-    def messages(self, now: float) -> Iterator[Append]:
-        """Yield what may leave now, and take it as sent."""
+    def messages(self, now: float, made: "dict[Replica, Portion]") -> Iterator[Append]:
+        """Yield what may leave now, and take it as sent. `made` is what other nodes get of partitions in this turn."""
         credit = PORTION_BYTES if self._is_silent else CREDIT_BYTES
         while self._waiting and self._in_flight_bytes < credit and not (self._is_silent and self._in_flight):
-            append = self._next(now)
+            append = self._next(now, made)
             if append is not None:
                 yield append
 
         if self.is_idle:
             self.owes_since_s = _NEVER  # what it did not answer is nobody's any more
 
-    def _next(self, now: float) -> Append | None:
+    def _next(self, now: float, made: "dict[Replica, Portion]") -> Append | None:
         alignments: list[tuple[int, int, int, int]] = []
-        sections: list[tuple[int, int, int, int, int, tuple[Entry, ...]]] = []
+        sections: list[Section] = []
         items: list[tuple[Replica, Progress, int]] = []
         size_bytes = 0
         waiting, self._waiting = self._waiting, {}
@@ -134,28 +147,28 @@ class Stream:
                 self._waiting[progress] = replica
                 continue
             leading = replica.leading
-            if leading is None or progress not in leading.followers or progress.is_installing:
+            if leading is None or progress.is_installing or progress not in leading.followers:
                 continue  # its epoch is over, or it gets a snapshot
-            log, partition, epoch = replica.log, replica.partition, leading.view.epoch
-            if progress.aligns_at is not None and progress.aligns_at < log.base:
-                progress.align(log.base)  # a copy that was here before in this epoch needs no snapshot
-            prev = progress.next - 1
-            prev_epoch = log.epoch_at(prev)
-            if prev_epoch is None:
-                self._needy[progress] = replica
-                continue
+            if progress.aligns_at is not None and progress.aligns_at < replica.log.base:
+                progress.align(replica.log.base)  # a copy that was here before in this epoch needs no snapshot
+            portion = made.get(replica)
+            if portion is None or portion.first != progress.next or portion.size_bytes > PORTION_BYTES - size_bytes:
+                portion = replica.portion(progress.next, PORTION_BYTES - size_bytes)
+                if portion is None:
+                    self._needy[progress] = replica
+                    continue
+                made[replica] = portion
             if progress.aligns_at is not None:
-                aligned_epoch = log.epoch_at(progress.aligns_at)
+                aligned_epoch = replica.log.epoch_at(progress.aligns_at)
                 assert aligned_epoch is not None, "it was just moved into the log"
-                alignments.append((partition, epoch, progress.aligns_at, aligned_epoch))
-            entries, entries_bytes = log.portion(progress.next, PORTION_BYTES - size_bytes)
-            last = prev + len(entries)
-            sections.append((partition, epoch, prev, prev_epoch, replica.commit, tuple(entries)))
+                alignments.append((replica.partition, replica.epoch, progress.aligns_at, aligned_epoch))
+            section, _, last, portion_bytes = portion
+            sections.append(section)
             progress.told_commit = replica.commit
             progress.next = last + 1
             items.append((replica, progress, last))
-            size_bytes += entries_bytes + _SECTION_BYTES
-            if last < log.last:
+            size_bytes += portion_bytes + _SECTION_BYTES
+            if last < replica.log.last:
                 self._waiting[progress] = replica
         if not items:
             return None

@@ -111,6 +111,8 @@ def size_of(command: Command) -> int:
 
 _KEY_BYTES_MAX: Final = limits.KEY_BYTES_MAX  # checked for every operation: a name of this module is cheaper
 _VALUE_BYTES_MAX: Final = limits.VALUE_BYTES_MAX
+_TTL_MS_MAX: Final = limits.TTL_MS_MAX
+_FLAGS: Final = NX | XX | KEEP_TTL
 
 
 def _key(key: object) -> bool:
@@ -152,8 +154,8 @@ def _set(command: Command) -> bool:
         and 0 < len(key) <= _KEY_BYTES_MAX
         and 0 < len(value) <= _VALUE_BYTES_MAX
         and type(ttl_ms) is type(flags) is int
-        and 0 <= ttl_ms <= limits.TTL_MS_MAX
-        and 0 <= flags <= NX | XX | KEEP_TTL
+        and 0 <= ttl_ms <= _TTL_MS_MAX
+        and 0 <= flags <= _FLAGS
         and (if_version is None or _between(if_version, 0, limits.INTEGER_MAX))
     )
 

@@ -292,7 +292,7 @@ def test_a_copy_takes_another_state_in_place_of_its_own() -> None:
     engine = Engine(footprint)
     engine.apply(9, entry_of(5, b"other"))
     before = replica.engine
-    replica.reset(engine, Log(9, 5, 3_000))
+    replica.reset(engine, 9, 5, 3_000)
     assert list(before.keys.records) == []
     assert (replica.commit, replica.log.last, replica.log.now_ms) == (9, 9, 3_000)
     assert replica.read((commands.EXISTS, b"other"), 0) is True

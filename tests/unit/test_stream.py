@@ -47,7 +47,7 @@ class Line:
         self.stream.offer(replica, self.progress(partition))
 
     def send(self, now: float = 0.0) -> list[Append]:
-        return list(self.stream.messages(now))
+        return list(self.stream.messages(now, {}))
 
     def ack(self, append: Append, now: float = 0.0, refused: tuple[int, ...] = ()) -> list[tuple[int, int]]:
         """Acknowledge, and let the machines know; return (partition, how far)."""
