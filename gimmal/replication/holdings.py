@@ -3,6 +3,7 @@
     Replica   one copy: its log, its state, what it knows as a leader
     Stream    what goes to one other node, for all partitions that are led here
     Transfers  snapshots for copies that are too far behind
+    Following  what copies here take from those who lead them
     Petition  what the meta group is asked for: other in-sync sets
     Confirming  reads that wait for the other copies to say that this leader is still the leader
 
@@ -19,20 +20,19 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Any, Final, NamedTuple
 
-from gimmal.errors import RemoteProtocolError
 from gimmal.replication.confirming import Confirming, answer
-from gimmal.replication.log import History, LogMemory
+from gimmal.replication.following import Following
+from gimmal.replication.log import LogMemory
 from gimmal.replication.petition import Petition
 from gimmal.replication.progress import Progress
 from gimmal.replication.replica import Committed, Replica
 from gimmal.replication.stream import Portion, Stream
-from gimmal.replication.transfer import RESEND_AFTER_S, Incoming, Transfers
+from gimmal.replication.transfer import Transfers
 from gimmal.replication.view import View
 from gimmal.store.engine import Engine
 from gimmal.store.footprint import Footprint
 from gimmal.types import Command, Incarnation, Instant
 from gimmal.wire.peer_messages import (
-    BLANK,
     Append,
     AppendAck,
     Confirm,
@@ -46,7 +46,6 @@ from gimmal.wire.peer_messages import (
 COMMIT_AFTER_S: Final = 0.05
 LOG_BYTES: Final = 64 * 1024 * 1024
 _LOOK_EVERY_S: Final = 0.1
-_EPOCHS_MAX: Final = 8_192  # of all histories in one message
 _NEVER: Final = float("inf")
 
 
@@ -58,7 +57,7 @@ class Deposed(NamedTuple):
 
 
 class Holdings:
-    """The copies on one life of a node. Of their logs between half of `log_bytes` and all is kept, for who falls behind.
+    """The copies on one life of a node. For those that fall behind, up to `log_bytes` of their logs are kept.
 
     `uncommitted_bytes` is about how much has been proposed here and waits for followers.
     """
@@ -76,24 +75,22 @@ class Holdings:
         self._streams: dict[Incarnation, Stream] = {}
         self._numbers = count(1)
         self._transfers = Transfers()
-        self._incoming: dict[int, Incoming] = {}
         self._dirty: list[Replica] = []
         self._untold: dict[Replica, None] = {}  # committed, and not said to all followers
         self._tell_at_s = _NEVER
-        self._align_at_s = _NEVER
         self._look_at_s = 0.0
         self._is_touched = True  # whether there is anything to be done before the next deadline
         self._wakes_at_s = _NEVER
         self._table_version = 0
-        self._unaligned: dict[Replica, bool] = {}  # whether its leader, known to lead by now, was told of its log
         self._leaving: dict[Replica, None] = {}  # stopped, and not yet all committed
         self._committed: list[Committed] = []
         self._outbox: list[tuple[Incarnation, PeerMessage]] = []
+        self._following = Following(me, self.replicas, footprint, self._outbox)
         self._handlers: dict[type[PeerMessage], Callable[[Any, Incarnation, Instant], None]] = {
-            Append: self._on_append,
+            Append: lambda message, sender, now: self._following.on_append(message, sender),
             AppendAck: self._on_append_ack,
             Histories: self._on_histories,
-            SnapshotChunk: self._on_snapshot_chunk,
+            SnapshotChunk: lambda message, sender, now: self._following.on_snapshot_chunk(message, sender),
             SnapshotAck: self._on_snapshot_ack,
             Confirm: self._on_confirm,
             Confirmed: lambda message, sender, now: self.confirming.on_confirmed(message, sender),
@@ -114,19 +111,14 @@ class Holdings:
         if replica.leading is not None:
             self._advance(replica, now.seconds)  # what a smaller in-sync set has all acknowledged
             self._touch(replica)
-        if view.epoch > epoch:
-            self._incoming.pop(partition, None)
-        if view.leader is not None and view.leader != self.me and replica.aligned_epoch != view.epoch:
-            self._unaligned[replica] = False
-            self._align_at_s = now.seconds
+        self._following.see(replica, view, now.seconds, is_new_epoch=view.epoch > epoch)
         return [Deposed(replica, abandoned)] if abandoned else []
 
     def drop(self, partition: int) -> list[Deposed]:
         """Forget a copy that this node is not to hold any more; return it if proposals were under way."""
         replica = self.replicas.pop(partition)
         self.uncommitted_bytes -= _tail_bytes(replica)
-        self._incoming.pop(partition, None)
-        self._unaligned.pop(replica, None)
+        self._following.drop(replica)
         self._untold.pop(replica, None)
         replica.discard()
         abandoned = replica.depose()
@@ -233,34 +225,6 @@ class Holdings:
         committed, self._committed = self._committed, []
         return committed
 
-    def _on_append(self, message: Append, sender: Incarnation, now: Instant) -> None:
-        refused: list[int] = []
-        replicas = self.replicas
-        for partition, epoch, seq, seq_epoch in message.alignments:
-            replica = replicas.get(partition)
-            if replica is not None and replica.follows(sender, epoch):
-                self._align(replica, seq, seq_epoch)
-        for partition, epoch, prev, prev_epoch, commit, entries in message.sections:
-            replica = replicas.get(partition)
-            if replica is None or not replica.follows(sender, epoch):
-                refused.append(partition)
-                continue
-            if not replica.follow(prev, prev_epoch, entries, commit):
-                refused.append(partition)
-        ack = AppendAck(*BLANK, message.number, tuple(refused))
-        ack.destination = sender.number
-        self._outbox.append((sender, ack))
-
-    def _align(self, replica: Replica, seq: int, seq_epoch: int) -> None:
-        """Take it that a leader, which does not know how far this copy is, guesses it to be there."""
-        if replica.align(seq, seq_epoch) and replica.log.last >= seq:
-            self._unaligned.pop(replica, None)
-            return
-        self._incoming.pop(replica.partition, None)  # whoever tells us where to align sends no snapshot
-        if not self._unaligned.get(replica, False):
-            self._unaligned[replica] = True  # what was said before may have come before it led
-            self._align_at_s = -_NEVER
-
     def _on_append_ack(self, message: AppendAck, sender: Incarnation, now: Instant) -> None:
         stream = self._streams.get(sender)
         if stream is None:
@@ -297,7 +261,7 @@ class Holdings:
         self.petition.want_in_sync(replica.partition, leading.view.epoch, leading.view.version, in_sync)
 
     def _forget_some(self) -> None:
-        """Shorten logs until there is room again: one copy after the other forgets the older half of what it applied."""
+        """Shorten logs until there is room: one copy after the other forgets the older half of what it applied."""
         in_vain = 0
         while self._has_long_logs and in_vain <= len(self.replicas):
             replica = next(self._forgetful, None)
@@ -338,57 +302,7 @@ class Holdings:
                 progress.stream.hurry(progress)
                 progress.stream.offer(replica, progress)
 
-    def _tell_histories(self, now: float) -> None:
-        """Tell each leader of copies that are not aligned with it, or that it has forgotten, what they have."""
-        self._align_at_s = now + RESEND_AFTER_S if self._unaligned else _NEVER
-        by_leader: dict[Incarnation, list[tuple[int, int, History]]] = {}
-        for replica in list(self._unaligned):
-            view = replica.view
-            if view is None or view.leader in (None, self.me):
-                del self._unaligned[replica]
-                continue
-            if replica.aligned_epoch == view.epoch:
-                del self._unaligned[replica]  # once is enough: if it is lost, the leader guesses again
-            if self.me in view.holders:
-                assert view.leader is not None
-                by_leader.setdefault(view.leader, []).append((replica.partition, view.epoch, replica.history()))
-        for leader, histories in by_leader.items():
-            for portion in _portions(histories):
-                message = Histories(*BLANK, tuple(portion))
-                message.destination = leader.number
-                self._outbox.append((leader, message))
-
     # -- snapshots --------------------------------------------------------------------------------------------------
-
-    def _on_snapshot_chunk(self, message: SnapshotChunk, sender: Incarnation, now: Instant) -> None:
-        replica = self.replicas.get(message.partition)
-        if replica is None or not replica.follows(sender, message.epoch):
-            return
-        is_here = replica.aligned_epoch == message.epoch and replica.log.last >= message.base
-        if replica.commit > message.base and not is_here:
-            return
-        incoming = self._incoming.get(message.partition)
-        if not is_here and (incoming is None or incoming.is_before(message)):
-            incoming = self._incoming[message.partition] = Incoming(message)
-        if not is_here and incoming is not None and not incoming.is_of(message):
-            return
-        if not is_here and incoming is not None and incoming.take(message):
-            del self._incoming[message.partition]
-            is_here = True
-            self._install(replica, incoming, message)
-        received = incoming.count if incoming is not None else 0
-        ack = SnapshotAck(*BLANK, message.partition, message.epoch, message.base, received, is_here)
-        ack.destination = sender.number
-        self._outbox.append((sender, ack))
-
-    def _install(self, replica: Replica, incoming: Incoming, message: SnapshotChunk) -> None:
-        try:
-            engine = incoming.engine(self.footprint)
-        except (ValueError, TypeError) as reason:
-            raise RemoteProtocolError(f"a snapshot of partition {replica.partition} that is none: {reason}") from None
-        replica.reset(engine, message.base, message.base_epoch, message.now_ms)
-        replica.aligned_epoch = message.epoch
-        self._unaligned.pop(replica, None)
 
     def _on_snapshot_ack(self, message: SnapshotAck, sender: Incarnation, now: Instant) -> None:
         replica = self.replicas.get(message.partition)
@@ -412,7 +326,7 @@ class Holdings:
         is_watching = any(stream.owes_since_s < _NEVER for stream in self._streams.values())
         looks_at_s = self._look_at_s if is_watching else _NEVER
         confirms_at_s = self.confirming.next_deadline()
-        return min(streams, transfers, confirms_at_s, self._tell_at_s, self._align_at_s, looks_at_s)
+        return min(streams, transfers, confirms_at_s, self._tell_at_s, self._following.next_deadline(), looks_at_s)
 
     def tick(self, now: Instant) -> None:
         """Do what time asks for."""
@@ -464,8 +378,7 @@ class Holdings:
             self._forget_some()
         if self._leaving:
             self._hand_over_what_is_complete()
-        if self._align_at_s <= now.seconds:
-            self._tell_histories(now.seconds)
+        self._following.tell(now.seconds)
         made: dict[Replica, Portion] = {}
         for member, stream in self._streams.items():
             self._outbox += [(member, append) for append in stream.messages(now.seconds, made)]
@@ -475,7 +388,8 @@ class Holdings:
         self._outbox += self._transfers.messages(now.seconds)
         self._is_touched = False
         self._wakes_at_s = self._next_deadline()
-        outbox, self._outbox = self._outbox, []
+        outbox = self._outbox.copy()
+        self._outbox.clear()
         return outbox
 
 
@@ -484,19 +398,6 @@ def _tail_bytes(replica: Replica) -> int:
     if replica.leading is None:
         return 0
     return sum(replica.log.sizes[replica.commit - replica.log.base :])
-
-
-def _portions(histories: list[tuple[int, int, History]]) -> Iterator[list[tuple[int, int, History]]]:
-    """Cut histories, which grow with every change of leader, so that each part fits into one message."""
-    portion, count = list[tuple[int, int, History]](), 0
-    for row in histories:
-        if portion and count + len(row[2]) > _EPOCHS_MAX:
-            yield portion
-            portion, count = [], 0
-        portion.append(row)
-        count += len(row[2])
-    if portion:
-        yield portion
 
 
 def _bytes_between(replica: Replica, before: int) -> int:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from gimmal.cluster.meta import rows
 from gimmal.cluster.meta.state import MetaState
 from gimmal.replication import transfer
+from gimmal.replication.following import Following
 from gimmal.replication.holdings import Holdings
 from gimmal.replication.leading import Leading
 from gimmal.replication.log import Log
@@ -168,12 +169,12 @@ def _any_other(_: Any) -> Any:
 
 
 def _aligned_is_enough(_: Any) -> Any:
-    def align(copies: Holdings, replica: Replica, seq: int, seq_epoch: int) -> None:
+    def align(following: Following, replica: Replica, seq: int, seq_epoch: int) -> None:
         if replica.align(seq, seq_epoch):
-            copies._unaligned.pop(replica, None)
-        elif replica not in copies._unaligned:
-            copies._unaligned[replica] = True
-            copies._align_at_s = -1.0
+            following._unaligned.pop(replica, None)
+        elif replica not in following._unaligned:
+            following._unaligned[replica] = True
+            following._tell_at_s = -1.0
 
     return align
 
@@ -339,7 +340,7 @@ ABLATIONS: Final = (
     Ablation("numbers of appends used again", ((Holdings, "_stream_to", _numbered_anew),)),
     Ablation("no snapshot before NOOP even from a lonely leader", ((transfer, "_may_be_copied", _copied_when_ready),)),
     Ablation("late chunks begin a snapshot anew", ((Incoming, "is_before", _any_other),)),
-    Ablation("who is behind the leader's guess keeps silent", ((Holdings, "_align", _aligned_is_enough),)),
+    Ablation("who is behind the leader's guess keeps silent", ((Following, "_align", _aligned_is_enough),)),
     Ablation(
         "a snapshot given up waits for another turn",
         ((Transfers, "messages", _ended_when_sent), (Transfers, "_end", _always(None))),

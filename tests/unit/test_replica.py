@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from gimmal.replication.log import Log
 from gimmal.replication.replica import Replica
 from gimmal.replication.stream import Stream
 from gimmal.replication.view import View
