@@ -43,8 +43,9 @@ small: $(VENV)/.dev ## replicas in a small world (SEEDS=10000, or SEED=7 to repl
 ablations: $(VENV)/.dev ## take each rule of replication away, and see after how many schedules that is noticed
 	@$(BIN)/python -m tests.small --ablations $(ARGS)
 
-faults: $(VENV)/.dev ## kill, hang and imitate real nodes, and time what the others do (TRIES=30)
-	@$(BIN)/python -m pytest tests/cluster/test_meta_group.py --tries $(or $(TRIES),30) --timeout 1800 -v $(ARGS)
+faults: $(VENV)/.dev ## real nodes, all kinds of faults, clients that keep accounts (MINUTES=10, SEED=7 to plan it again)
+	@$(BIN)/python -m pytest tests/cluster/storm --minutes $(or $(MINUTES),10) $(if $(SEED),--storm-seed $(SEED)) -v $(ARGS)
+	@$(if $(SEED),,$(BIN)/python -m pytest tests/cluster/test_meta_group.py --tries $(or $(TRIES),30) --timeout 1800 -v $(ARGS))
 
 bench: $(VENV)/.bench ## gimmal against Redis on this machine (needs redis-server)
 	@$(needs_redis)

@@ -12,7 +12,7 @@ from gimmal.errors import GimmalError
 from gimmal.testing import Operation
 from tests.cluster.storm.record import KEYS_PER_GENERATION, Record, key_of_partition, now
 
-PROBE_TIMEOUT_S: Final = 0.8
+PROBE_TIMEOUT_S: Final = 1.5
 
 
 class Step(NamedTuple):
@@ -87,8 +87,8 @@ def elements(prefix: str, record: Record, rest_s: float) -> Script:
     while not record.is_over:
         number += 1
         key = f"{prefix}{number}"
-        maybe_there = False
-        while True:
+        maybe_there, is_settled = False, False
+        while not (is_settled or record.is_over):
             begun_at = now()
             outcome = yield Step("set", (key, key), {"nx": True}, rest_s)
             if not isinstance(outcome, GimmalError):
@@ -101,8 +101,7 @@ def elements(prefix: str, record: Record, rest_s: float) -> Script:
             is_unknown = record.is_unknown(outcome)
             maybe_there |= is_unknown
             (record.elements.leave_open if is_unknown else record.elements.refuse)(key)
-            if not is_unknown or record.is_over:
-                break  # what was refused is not tried again, so that it must not be there
+            is_settled = not is_unknown and not maybe_there  # not tried again, so that it must not be there
 
 
 def probe(partition: int, record: Record, rest_s: float) -> Script:
