@@ -18,8 +18,8 @@ from gimmal.client.overview import Cluster
 from gimmal.errors import GimmalError, NoRoute
 from gimmal.testing import LocalCluster
 from tests.cluster.storm.budget import pair_to_kill, spread_of_leaders, survives, why_not_whole
-from tests.cluster.storm.gaps import Spell
 from tests.cluster.storm.plan import CRASHES, Episode, Fault, Kind, episodes
+from tests.cluster.storm.stalls import Spell
 
 WHOLE_WITHIN_S: Final = 30.0
 _LOOK_EVERY_S: Final = 0.1
@@ -39,6 +39,7 @@ class Director:
         self.spells: list[Spell] = []
         self.whole_after_s: list[float] = []
         self.diary: list[str] = []
+        self.replicas: list[tuple[str, ...]] = []
         self._cluster = cluster
         self._plan = episodes(seed, cluster.names)
         self._tell = tell
@@ -95,6 +96,7 @@ class Director:
             facts = {name: ask_status(address, 1.0) for name, address in self._cluster.addresses.items()}
         except GimmalError as error:
             return None, str(error)
+        self.replicas = [row.replicas for row in seen.partitions]
         return seen, why_not_whole(seen, {name: int(fact["incarnation"]) for name, fact in facts.items()})
 
     def check_lives(self) -> None:
@@ -140,8 +142,10 @@ class Director:
         began_at = self._active.pop(fault, None)
         if began_at is None:
             return
+        nodes = fault.nodes
         if fault.kind in CRASHES:
-            for name in self._down.pop(fault):
+            nodes = self._down.pop(fault)
+            for name in nodes:
                 self._cluster.start(name)
         elif fault.kind is Kind.PAUSE:
             if fault.nodes[0] in self._cluster.pids:
@@ -151,7 +155,7 @@ class Director:
             for other in self._active:  # only all of them can be healed at once
                 if other.kind not in CRASHES and other.kind is not Kind.PAUSE:
                     self._cut(other)
-        self.spells.append(Spell(fault.kind, f"{fault.kind} {' '.join(fault.nodes)}", began_at, time.monotonic()))
+        self.spells.append(Spell(fault.kind, nodes, began_at, time.monotonic()))
 
     def _calm(self) -> None:
         for fault in list(self._active):

@@ -3,22 +3,17 @@
 It is information and asserts nothing: how long a gap may be depends on what else the machine does.
 """
 
+from collections.abc import Sequence
 from threading import Lock
 from typing import Final, NamedTuple
 
 from tests.cluster.storm.plan import Kind
+from tests.cluster.storm.stalls import Spell, waited_for_nothing_s
 
 _WORTH_TELLING_S: Final = 0.5
 _AFTERMATH_S: Final = 2.0
-
-
-class Spell(NamedTuple):
-    """A fault as it happened, in seconds of `time.monotonic`. `name` says what, and to whom."""
-
-    kind: Kind
-    name: str
-    began_at: float
-    ended_at: float
+STALL_S: Final = 3.5
+_TOLD_MAX: Final = 8
 
 
 class Gap(NamedTuple):
@@ -62,15 +57,37 @@ class Gaps:
         lines.append("longest of all")
         told_of: set[str] = set()
         for gap in gaps:
-            names = ", ".join(
-                f"{spell.name} ({spell.began_at - gap.began_at:+.1f} to {spell.ended_at - gap.began_at:+.1f} s)"
-                for spell in _near(gap, spells)
-            )
-            if names not in told_of and len(told_of) < 8:
+            line = _told(gap, spells, started_at)
+            names = line.partition(": ")[2]
+            if names not in told_of and len(told_of) < _TOLD_MAX:
                 told_of.add(names)
-                at_s = gap.began_at - started_at
-                lines.append(f"  {gap.lasted_s:5.2f} s from {at_s:.1f} s on, partition {gap.partition}: {names}")
+                lines.append(line)
         return "\n".join(lines)
+
+    def stalls(self, spells: list[Spell], replicas: Sequence[Sequence[str]], started_at: float) -> str:
+        """Tell of gaps in which most nodes were well and nothing changed for longer than a failover may take."""
+        names = sorted({name for holders in replicas for name in holders})
+        with self._lock:
+            found = [
+                (waited_for_nothing_s(gap.began_at, gap.ended_at, spells, names, replicas[gap.partition]), gap)
+                for gap in self._found
+                if gap.lasted_s > STALL_S and gap.partition < len(replicas)
+            ]
+        found = sorted((waited_s, gap) for waited_s, gap in found if waited_s > STALL_S)
+        lines = [f"{len(found)} gaps of more than {STALL_S:g} s while most nodes were well and nothing changed"]
+        lines += [
+            f"  {waited_s:.2f} s of {_told(gap, spells, started_at).strip()}"
+            for waited_s, gap in reversed(found[-_TOLD_MAX:])
+        ]
+        return "\n".join(lines)
+
+
+def _told(gap: Gap, spells: list[Spell], started_at: float) -> str:
+    names = ", ".join(
+        f"{spell} ({spell.began_at - gap.began_at:+.1f} to {spell.ended_at - gap.began_at:+.1f} s)"
+        for spell in _near(gap, spells)
+    )
+    return f"  {gap.lasted_s:5.2f} s from {gap.began_at - started_at:.1f} s on, partition {gap.partition}: {names}"
 
 
 def _near(gap: Gap, spells: list[Spell]) -> list[Spell]:

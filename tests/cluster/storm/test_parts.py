@@ -12,9 +12,10 @@ from gimmal.errors import NotEnoughReplicas, OperationTimeout
 from gimmal.testing import ConsistencyViolation
 from tests.cluster.storm import scripts
 from tests.cluster.storm.budget import pair_to_kill, spread_of_leaders, survives, why_not_whole
-from tests.cluster.storm.gaps import Gaps, Spell
+from tests.cluster.storm.gaps import Gaps
 from tests.cluster.storm.plan import CRASHES, Kind, episodes
 from tests.cluster.storm.record import Record
+from tests.cluster.storm.stalls import Spell, waited_for_nothing_s
 
 NAMES = ("n1", "n2", "n3", "n4", "n5")
 LIVES = dict.fromkeys(NAMES, 1)
@@ -149,7 +150,33 @@ def test_a_gap_is_told_with_the_faults_that_were_near() -> None:
     for at_s in (10.0, 10.2, 12.7, 12.9):
         gaps.acknowledge(3, at_s)
     gaps.acknowledge(4, 12.0)
-    text = gaps.text([Spell(Kind.PAUSE, "SIGSTOP n2", 10.5, 11.0), Spell(Kind.KILL, "kill -9 n1", 30.0, 31.0)], 0.0)
+    text = gaps.text([Spell(Kind.PAUSE, ("n2",), 10.5, 11.0), Spell(Kind.KILL, ("n1",), 30.0, 31.0)], 0.0)
     assert "SIGSTOP                       2.50 s alone,  2.50 s with others" in text
     assert "kill -9                         none alone,    none with others" in text
     assert "2.50 s from 10.2 s on, partition 3: SIGSTOP n2 (+0.3 to +0.8 s)" in text
+
+
+@pytest.mark.parametrize(
+    ("spells", "waited_s"),
+    [
+        ([], 10.0),
+        ([Spell(Kind.PAUSE, ("n1",), 2.0, 8.0)], 6.0),
+        ([Spell(Kind.CUT, ("n4", "n5"), -1.0, 11.0)], 10.0),
+        ([Spell(Kind.CUT, ("n1", "n2"), -1.0, 11.0)], 0.0),
+        ([Spell(Kind.CUT_ONE_WAY, ("n3", "n4", "n5"), -1.0, 7.0)], 3.0),
+        ([Spell(Kind.PAUSE, ("n1",), 0.0, 9.0), Spell(Kind.ISOLATE, ("n2",), 1.0, 10.0)], 1.0),
+        ([Spell(Kind.KILL_TWO, ("n4", "n5"), 0.0, 10.0)], 10.0),
+        ([Spell(Kind.KILL_TWO, ("n4", "n5"), 0.0, 10.0), Spell(Kind.PAUSE, ("n3",), 0.0, 6.0)], 4.0),
+    ],
+)
+def test_a_gap_that_nothing_explains_is_noticed(spells: list[Spell], waited_s: float) -> None:
+    assert waited_for_nothing_s(0.0, 10.0, spells, NAMES, ("n1", "n2", "n3")) == waited_s
+
+
+def test_stalls_are_told() -> None:
+    gaps = Gaps()
+    for at_s in (10.0, 15.0, 19.0):
+        gaps.acknowledge(0, at_s)
+    text = gaps.stalls([Spell(Kind.KILL, ("n2",), 16.5, 18.0)], [("n1", "n2", "n3")], 0.0)
+    assert text.startswith("1 gaps of more than 3.5 s")
+    assert "5.00 s of 5.00 s from 10.0 s on, partition 0" in text

@@ -93,6 +93,7 @@ def weather(
         tell(f"  the first {kind}: {example}")
     tell(director.text())
     tell(record.gaps.text(director.spells, started_at))
+    tell(record.gaps.stalls(director.spells, director.replicas, started_at))
     return found, director
 
 
