@@ -22,6 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options of this project's tests."""
     parser.addoption("--tries", type=int, default=2, help="how often what chance decides is repeated")
     parser.addoption("--minutes", type=float, default=1.0, help="how long the storm of faults lasts")
+    parser.addoption("--away", type=float, default=3.0, help="for how many seconds a node that is to catch up is away")
     parser.addoption("--storm-seed", type=int, help="which storm; else any")
     parser.addoption(
         "--rewrite",

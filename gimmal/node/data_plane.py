@@ -288,6 +288,7 @@ class DataPlane:
             **{name: self.counters[name] for name in ("operations", "moved", "protocol_errors")},
             "expired": self.counters[commands.NAMES[commands.EXPIRE]],
             "evicted": self.counters[commands.NAMES[commands.EVICT]],
+            **self.serving.holdings.facts(),
         }
 
 

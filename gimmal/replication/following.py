@@ -22,7 +22,10 @@ _NEVER: Final = float("inf")
 
 
 class Following:
-    """The following of all copies that a life `me` of a node holds. What it has to say is put into `outbox`."""
+    """The following of all copies that a life `me` of a node holds. What it has to say is put into `outbox`.
+
+    `snapshots_taken` counts the copies whose state was replaced.
+    """
 
     def __init__(
         self,
@@ -34,6 +37,7 @@ class Following:
         self._me = me
         self._replicas = replicas
         self._footprint = footprint
+        self.snapshots_taken = 0
         self._outbox = outbox
         self._incoming: dict[int, Incoming] = {}
         self._unaligned: dict[Replica, bool] = {}  # whether its leader, known to lead by now, was told of its log
@@ -148,6 +152,7 @@ class Following:
             raise RemoteProtocolError(f"a snapshot of partition {replica.partition} that is none: {reason}") from None
         replica.reset(engine, message.base, message.base_epoch, message.now_ms)
         replica.aligned_epoch = message.epoch
+        self.snapshots_taken += 1
         self._unaligned.pop(replica, None)
 
 

@@ -197,6 +197,15 @@ class Holdings:
             replica.is_dirty = True
             self._dirty.append(replica)
 
+    def facts(self) -> dict[str, int]:
+        """Return what a node's status says of its copies: bytes of logs and of what waits for followers, snapshots."""
+        return {
+            "log_bytes": self._log_memory.size_bytes,
+            "uncommitted_bytes": self.uncommitted_bytes,
+            "snapshots_sent": self._transfers.sent,
+            "snapshots_taken": self._following.snapshots_taken,
+        }
+
     def heard_at_s(self, replica: Replica) -> float:
         """Return up to when every member of MaxISR is known to have followed this leader, in seconds."""
         leading = replica.leading

@@ -78,9 +78,10 @@ class Outgoing:
 
 
 class Transfers:
-    """The snapshots that one node sends, a few at a time; other followers wait."""
+    """The snapshots that one node sends, a few at a time; other followers wait. `sent` counts those that arrived."""
 
     def __init__(self) -> None:
+        self.sent = 0
         self._waiting: dict[Progress, Replica] = {}
         self._outgoing: dict[Progress, tuple[Replica, Outgoing]] = {}
 
@@ -133,6 +134,7 @@ class Transfers:
             return False
         outgoing.on_ack(message, now)
         if message.is_complete:
+            self.sent += 1
             del self._outgoing[progress]
         return message.is_complete
 

@@ -383,10 +383,12 @@ def test_the_facts_of_a_status(core: DataPlane) -> None:
     ask(core, set_(b"k"), set_(b"l", ttl_ms=500), get(b"k"))
     told = facts(core, later(7.9))
     assert told.pop("memory_bytes") > 2 * record_bytes(b"k", NEW + ONE)
+    assert told.pop("log_bytes") > 0
     counts = {"partitions_led": PARTITIONS, "partitions_held": PARTITIONS, "entries": 2, "operations": 3}
     assert told == {
         **counts,
         **dict.fromkeys(("moved", "protocol_errors", "expired", "evicted"), 0),
+        **dict.fromkeys(("uncommitted_bytes", "snapshots_sent", "snapshots_taken"), 0),
     }
 
 
