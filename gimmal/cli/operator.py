@@ -106,17 +106,22 @@ def _fetch(seeds: str, timeout: float) -> "Cluster":
 
 
 def _operate(addresses: tuple[str, ...], command: tuple[Any, ...], timeout: float) -> "Operated":
-    """Ask the first node that answers.
+    """Ask the first node that answers and belongs to the cluster.
 
     Raises:
         NoRoute: none does.
     """
     from gimmal.client.inquiry import ask_to_operate  # noqa: PLC0415 - see gimmal.cli
+    from gimmal.cluster.meta.commands import Outcome  # noqa: PLC0415
 
     problems = []
     for address in addresses:
         try:
-            return ask_to_operate(address, command, timeout)
+            answer = ask_to_operate(address, command, timeout)
         except NoRoute as error:
             problems.append(str(error))
+        else:
+            if answer.outcome != Outcome.NOT_LEADER:
+                return answer
+            problems.append(f"{address}: {answer.text}")
     raise NoRoute("; ".join(problems))

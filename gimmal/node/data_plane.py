@@ -285,7 +285,7 @@ class DataPlane:
             "partitions_held": len(self.serving.holdings.replicas),
             "entries": self.serving.footprint.entries,
             "memory_bytes": self.serving.footprint.size_bytes,
-            **{name: self.counters[name] for name in ("operations", "moved", "protocol_errors")},
+            **{name: self.counters[name] for name in ("operations", "moved", "reads_confirmed", "protocol_errors")},
             "expired": self.counters[commands.NAMES[commands.EXPIRE]],
             "evicted": self.counters[commands.NAMES[commands.EVICT]],
             **self.serving.holdings.facts(),

@@ -31,11 +31,11 @@ class Operators:
         self._outbox: list[tuple[bytes, Result]] = []
 
     def ask(self, peer: bytes, command: tuple[Any, ...], trouble: str, now: float) -> None:
-        """Ask for a command; `trouble` says why this node cannot, empty if it can."""
+        """Ask for a command; `trouble` says why another node has to be asked, empty if this one can."""
         if not (is_well_formed(command) and command[0] in commands.FROM_OPERATORS):
             self._outbox.append((peer, Result(Outcome.MALFORMED, 0, "operators cannot ask for that")))
         elif trouble:
-            self._outbox.append((peer, Result(Outcome.REFUSED, 0, trouble)))
+            self._outbox.append((peer, Result(Outcome.NOT_LEADER, 0, trouble)))
         elif len(self._waiting) >= _WAITING_MAX:
             self._outbox.append((peer, Result(Outcome.REFUSED, 0, f"{_WAITING_MAX} operators wait already")))
         else:

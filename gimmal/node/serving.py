@@ -244,6 +244,7 @@ class Serving:
         for peer, operation in confirmed:
             replica = self._led.get(operation[1])
             if replica is not None:
+                self._counters["reads_confirmed"] += 1
                 self._read(replica, peer, operation)
             else:
                 self._refuse_moved(peer, operation[0], operation[1])

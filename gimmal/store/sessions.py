@@ -112,11 +112,15 @@ def bytes_of(reply: Any) -> int:
 
 
 class Sessions:
-    """The windows of one partition by session, the one that has been idle longest first."""
+    """The windows of one partition by session, the one that has been idle longest first.
 
-    __slots__ = ("windows",)
+    `duplicates` counts the entries that this copy recognised as carried out before; it is no part of the state.
+    """
+
+    __slots__ = ("duplicates", "windows")
 
     def __init__(self) -> None:
+        self.duplicates = 0
         self.windows: OrderedDict[int, Window] = OrderedDict()
 
     def apply(self, write: Write, state: Any, seq: int, entry: Entry) -> Any:
@@ -132,6 +136,7 @@ class Sessions:
             return _TOO_OLD
         replies = window.replies
         if number in replies:
+            self.duplicates += 1
             return replies[number]
         if floor > window.floor:
             window.floor = floor

@@ -244,5 +244,5 @@ class Clients:
     def settle(self) -> None:
         """Add to the world's counters what the sessions have counted."""
         for machine in self.machines:
-            for name in ("redirects", "overloaded", "not_enough_replicas", "resent_reads", "problems"):
+            for name in ("redirects", "overloaded", "resent_reads", "resent_writes", "problems"):
                 self._counts[f"client_{name}"] += machine.session.counters[name]

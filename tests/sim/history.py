@@ -23,9 +23,6 @@ from typing import Any, Final
 
 from tests.sim.violation import Violation
 
-READS_ARE_LEASED: Final = True
-"""Whether a leader serves reads only while nobody else can lead. Until then stale reads are counted, not reported."""
-
 SET, DELETE, ADD, CLAIM, READ = "set", "delete", "add", "claim", "read"
 
 PENDING, DONE, REFUSED, UNKNOWN = "pending", "done", "refused", "unknown"
@@ -81,10 +78,9 @@ class KeyHistory:
 
     may_expire = False
 
-    def __init__(self, key: str, counts: "Counter[str]") -> None:
+    def __init__(self, key: str) -> None:
         self.key = key
         self.is_forgiven = False
-        self._counts = counts
 
     def on_begin(self, operation: Operation) -> None: ...
 
@@ -99,18 +95,14 @@ class KeyHistory:
 
     def is_stale(self, operation: Operation, why: str) -> None:
         """Say that a read has seen what was no longer so."""
-        if self.is_forgiven:
-            return
-        self._counts["stale_reads"] += 1
-        if READS_ARE_LEASED:
-            raise Violation("no stale reads", f"{operation}: {why}")
+        self.violated("no stale reads", operation, why)
 
 
 class CounterHistory(KeyHistory):
     """A key that is only ever added to, by positive amounts."""
 
-    def __init__(self, key: str, counts: "Counter[str]") -> None:
-        super().__init__(key, counts)
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
         self._results: dict[int, Operation] = {}
         self._known = _Highest()
         self._seen = _Highest()
@@ -154,8 +146,8 @@ class CounterHistory(KeyHistory):
 class ClaimHistory(KeyHistory):
     """A key that is only set if it is absent, and never deleted."""
 
-    def __init__(self, key: str, counts: "Counter[str]") -> None:
-        super().__init__(key, counts)
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
         self._claims: dict[Any, Operation] = {}
         self._winner: Operation | None = None
         self._seen: Any = None
@@ -194,8 +186,8 @@ class ClaimHistory(KeyHistory):
 class RegisterHistory(KeyHistory):
     """A key that is set, each time to another value, and perhaps deleted."""
 
-    def __init__(self, key: str, counts: "Counter[str]") -> None:
-        super().__init__(key, counts)
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
         self._writes: dict[Any, Operation] = {}
         self._deletes: list[Operation] = []
         self._begun = _Highest()  # of writes, by when they were acknowledged: when they had begun
@@ -246,14 +238,10 @@ class RegisterHistory(KeyHistory):
             self.is_stale(read, f"it was written by what began at {begun:.4f}, and not deleted since")
 
     def at_end(self, value: Any) -> None:
-        """Check the last value as a read of the end, which is never stale: everything has been mended."""
+        """Check the last value as a read by everybody after all was mended: what was acknowledged has to be in it."""
         if self.is_forgiven or self.may_expire:
             return
-        before = self._counts["stale_reads"]
-        last = Operation("everybody", READ, self.key, None, _NEVER, _NEVER, DONE, value)
-        self.on_end(last)
-        if self._counts["stale_reads"] > before:
-            raise Violation("acknowledged writes last", f"{self.key} is {value!r} in the end")
+        self.on_end(Operation("everybody", READ, self.key, None, _NEVER, _NEVER, DONE, value))
 
 
 class FleetingHistory(RegisterHistory):
@@ -290,7 +278,7 @@ class History:
     def key(self, key: str) -> KeyHistory:
         found = self.keys.get(key)
         if found is None:
-            found = self.keys[key] = HISTORIES[key.partition(":")[0]](key, self._counts)
+            found = self.keys[key] = HISTORIES[key.partition(":")[0]](key)
             found.is_forgiven = any(is_meant(key) for is_meant in self._are_forgiven)
         return found
 

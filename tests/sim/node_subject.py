@@ -111,6 +111,10 @@ class NodeWatch:
     def copy_digest(self, partition: int) -> bytes:
         return self._data.serving.holdings.replicas[partition].engine.digest()
 
+    def _duplicates(self) -> int:
+        serving = self._data.serving
+        return sum(replica.engine.sessions.duplicates for replica in serving.holdings.replicas.values())
+
     def happenings(self) -> Counter[str]:
         control = self._control
         counts = Counter(
@@ -121,6 +125,9 @@ class NodeWatch:
                 "foreign_messages_rejected": control.chronicle.counters["other_cluster"],
                 "messages_for_other_lives": control.chronicle.counters["for_other_lives"],
                 "protocol_errors": control.chronicle.counters["protocol_errors"],
+                "lease_waits": control.meta.steward.lease_waits,
+                "reads_confirmed": self._data.counters["reads_confirmed"],
+                "duplicates": self._duplicates(),
             }
         )
         if control.membership is not None:

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from tests.sim import history as histories
 from tests.sim.history import ADD, CLAIM, DELETE, DONE, READ, REFUSED, SET, UNKNOWN, History, Operation
 from tests.sim.violation import Violation
 
@@ -120,11 +119,6 @@ def test_a_claim_that_is_gone_in_the_end_is_noticed() -> None:
 # -- registers ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def leased(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(histories, "READS_ARE_LEASED", True)
-
-
 def test_a_value_that_nobody_wrote_is_noticed() -> None:
     with pytest.raises(Violation, match="what is read was written"):
         Story("register:1").tell(READ, result="a")
@@ -142,7 +136,6 @@ def test_a_write_that_was_refused_and_done_is_noticed_whichever_shows_first() ->
         story.end(write, outcome=REFUSED)
 
 
-@pytest.mark.usefixtures("leased")
 def test_a_value_that_was_replaced_is_stale() -> None:
     story = Story("register:1")
     story.tell(SET, "a")
@@ -152,7 +145,6 @@ def test_a_value_that_was_replaced_is_stale() -> None:
         story.tell(READ, result="a")
 
 
-@pytest.mark.usefixtures("leased")
 def test_what_is_written_at_the_same_time_is_not_stale() -> None:
     story = Story("register:1")
     story.tell(SET, "a", outcome=UNKNOWN)
@@ -165,7 +157,6 @@ def test_what_is_written_at_the_same_time_is_not_stale() -> None:
         story.tell(READ, result=value)
 
 
-@pytest.mark.usefixtures("leased")
 def test_an_absent_key_that_nobody_deleted_since_is_stale() -> None:
     story = Story("deleted:1")
     story.tell(SET, "a")
@@ -189,20 +180,13 @@ def test_versions_are_of_one_value() -> None:
         story.end(other, "b")
 
 
-def test_stale_reads_are_only_counted_while_reads_are_not_leased() -> None:
-    story = Story("register:1")
-    story.tell(SET, "a")
-    story.tell(READ)
-    assert story.counts["stale_reads"] == 1
-
-
 def test_the_end_is_never_stale() -> None:
     story = Story("register:1")
     story.tell(SET, "a")
     story.tell(SET, "b")
     story.at_end("b")
     for value in ("a", None):
-        with pytest.raises(Violation, match="acknowledged writes last"):
+        with pytest.raises(Violation, match="no stale reads: everybody"):
             story.at_end(value)
 
 
@@ -213,7 +197,6 @@ def test_what_expires_may_be_gone_but_never_something_else() -> None:
     story.tell(READ)
     story.tell(READ, result="a")
     story.at_end(None)
-    assert not story.counts["stale_reads"]
     with pytest.raises(Violation, match="what is read was written"):
         story.tell(READ, result="c")
 

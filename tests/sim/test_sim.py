@@ -17,7 +17,8 @@ MUST_HAPPEN = (
     *("table_changes", "in_sync_changes", "joins", "registrations", "registrations_refused", "fences", "unfences"),
     *("partition_leader_changes", "truncations", "shrinks", "expands", "copies_installed", "partitions_lost", "audits"),
     *("connections", "connections_broken", "sends_blocked", "client_redirects", "client_resent_reads"),
-    *("client_not_enough_replicas", "operations_done", "operations_refused", "operations_unknown"),
+    *("refused_NotEnoughReplicas", "operations_done", "operations_refused", "operations_unknown"),
+    *("lease_waits", "reads_confirmed", "duplicates", "client_resent_writes"),
     *("suspicions", "deaths", "refutations", "impostors", "foreigners", "foreign_messages_rejected"),
 )
 

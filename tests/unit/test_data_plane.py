@@ -387,7 +387,7 @@ def test_the_facts_of_a_status(core: DataPlane) -> None:
     counts = {"partitions_led": PARTITIONS, "partitions_held": PARTITIONS, "entries": 2, "operations": 3}
     assert told == {
         **counts,
-        **dict.fromkeys(("moved", "protocol_errors", "expired", "evicted"), 0),
+        **dict.fromkeys(("moved", "reads_confirmed", "protocol_errors", "expired", "evicted"), 0),
         **dict.fromkeys(("uncommitted_bytes", "snapshots_sent", "snapshots_taken"), 0),
     }
 

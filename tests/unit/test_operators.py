@@ -8,9 +8,11 @@ import pytest
 
 from gimmal.cli import main
 from gimmal.cli import operator as command
+from gimmal.client import inquiry
 from gimmal.client.overview import PartitionInfo
 from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.commands import Outcome
+from gimmal.errors import NoRoute
 from gimmal.wire import peer_messages as messages
 from gimmal.wire.messages import Operate, Operated
 from tests.unit.meta_states import Meta
@@ -86,7 +88,7 @@ def test_who_is_not_answered_is_told_so_and_nothing_is_asked_for_later() -> None
 def test_a_node_that_belongs_nowhere_says_why() -> None:
     node = Node(expect=3)
     ((_, outcome, _, text),) = ask(node, RECOVER)
-    assert outcome == Outcome.REFUSED
+    assert outcome == Outcome.NOT_LEADER
     assert "belongs to no cluster yet" in text
 
 
@@ -132,6 +134,17 @@ class Cluster:
     def operate(self, addresses: tuple[str, ...], what: tuple[Any, ...], timeout: float) -> Operated:
         self.asked.append(what)
         return self.answer
+
+
+def test_a_node_outside_the_cluster_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {
+        "a:1": Operated(b"", 0, 0, 0, int(Outcome.NOT_LEADER), 0, "it belongs to no cluster yet"),
+        "b:1": Operated(b"", 0, 0, 0, int(Outcome.REFUSED), 0, "no"),
+    }
+    monkeypatch.setattr(inquiry, "ask_to_operate", lambda address, *_: answers[address])
+    assert command._operate(("a:1", "b:1"), RECOVER, 1.0).text == "no"
+    with pytest.raises(NoRoute, match="a:1: it belongs to no cluster yet"):
+        command._operate(("a:1",), RECOVER, 1.0)
 
 
 @pytest.fixture

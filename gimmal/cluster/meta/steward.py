@@ -126,6 +126,7 @@ class Steward:
     """The leader's watch over nodes and voters. It is idle unless `start` was called last."""
 
     def __init__(self, parameters: StewardParameters) -> None:
+        self.lease_waits = 0  # looks that left somebody condemned unfenced, for a lease that was not over
         self._parameters = parameters
         self._heard_by_name: dict[str, _Heard] = {}
         self._fenced_since: dict[str, float] = {}
@@ -236,6 +237,7 @@ class Steward:
         if now >= over_at or (view.is_settled and not view.leads(row.name)):
             return True
         self._look_at = min(self._look_at, over_at)
+        self.lease_waits += 1
         return False
 
     def _is_condemned(self, row: NodeRow, heard: _Heard | None, suspicions: Suspicions, now: float) -> bool:
