@@ -369,7 +369,7 @@ class Serving:
     ) -> None:
         if self._memory.is_limited:
             refused = self._memory.why_refused(replica.engine.keys, command)
-            if refused:
+            if refused and not replica.engine.sessions.is_over(*origin[:2]):  # else it needs no room, only its reply
                 peer, number = ticket
                 self._replies.refuse(peer, number, Refusal.OUT_OF_MEMORY, f"{self.me.name}: {refused}")
                 return

@@ -81,11 +81,13 @@ class Following:
         self._outbox.append((sender, ack))
 
     def _align(self, replica: Replica, seq: int, seq_epoch: int) -> None:
-        """Take it that a leader, which does not know how far this copy is, guesses it to be there."""
+        """Take it that a leader, which does not know how far this copy is, guesses it to be there.
+
+        It may have guessed before it found out, and sends a snapshot by now: chunks that are here it never sends again.
+        """
         if replica.align(seq, seq_epoch) and replica.log.last >= seq:
             self._unaligned.pop(replica, None)
             return
-        self._incoming.pop(replica.partition, None)  # whoever tells us where to align sends no snapshot
         if not self._unaligned.get(replica, False):
             self._unaligned[replica] = True  # what was said before may have come before it led
             self._tell_at_s = -_NEVER
@@ -137,10 +139,11 @@ class Following:
         if not is_here and incoming is not None and not incoming.is_of(message):
             return
         if not is_here and incoming is not None and incoming.take(message):
-            del self._incoming[message.partition]
             is_here = True
             self._install(replica, incoming, message)
         received = incoming.count if incoming is not None else 0
+        if is_here:
+            self._incoming.pop(message.partition, None)
         ack = SnapshotAck(*BLANK, message.partition, message.epoch, message.base, received, is_here)
         ack.destination = sender.number
         self._outbox.append((sender, ack))

@@ -3,6 +3,7 @@
     Replica   one copy: its log, its state, what it knows as a leader
     Stream    what goes to one other node, for all partitions that are led here
     Transfers  snapshots for copies that are too far behind
+    Retention  how much of their logs copies keep, for those that are not
     Following  what copies here take from those who lead them
     Petition  what the meta group is asked for: other in-sync sets
     Confirming  reads that wait for the other copies to say that this leader is still the leader
@@ -16,16 +17,16 @@ A message counts only if it comes from the life of a node that the table names, 
 and the control plane drops the others; from which leader, this room checks.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Any, Final, NamedTuple
 
 from gimmal.replication.confirming import Confirming, answer
 from gimmal.replication.following import Following
-from gimmal.replication.log import LogMemory
 from gimmal.replication.petition import Petition
 from gimmal.replication.progress import Progress
 from gimmal.replication.replica import Committed, Replica
+from gimmal.replication.retention import Retention
 from gimmal.replication.stream import Portion, Stream
 from gimmal.replication.transfer import Transfers
 from gimmal.replication.view import View
@@ -59,6 +60,8 @@ class Deposed(NamedTuple):
 class Holdings:
     """The copies on one life of a node. For those that fall behind, up to `log_bytes` of their logs are kept.
 
+    Behind snapshots that are under way as much again is kept.
+
     `uncommitted_bytes` is about how much has been proposed here and waits for followers.
     """
 
@@ -69,9 +72,7 @@ class Holdings:
         self.confirming = Confirming()
         self.footprint = footprint
         self.uncommitted_bytes = 0
-        self._log_bytes_max = log_bytes
-        self._log_memory = LogMemory()
-        self._forgetful: Iterator[Replica] = iter(())  # whose logs are to be shortened next
+        self._retention = Retention(log_bytes)
         self._streams: dict[Incarnation, Stream] = {}
         self._numbers = count(1)
         self._transfers = Transfers()
@@ -103,7 +104,9 @@ class Holdings:
         self._is_touched = True
         replica = self.replicas.get(partition)
         if replica is None:
-            replica = self.replicas[partition] = Replica(partition, self.me, Engine(self.footprint), self._log_memory)
+            replica = self.replicas[partition] = Replica(
+                partition, self.me, Engine(self.footprint), self._retention.memory
+            )
         epoch = replica.view.epoch if replica.view is not None else -1
         self.uncommitted_bytes -= _tail_bytes(replica)
         abandoned = replica.see(view, self._stream_to, now.unix_ms)
@@ -200,7 +203,7 @@ class Holdings:
     def facts(self) -> dict[str, int]:
         """Return what a node's status says of its copies: bytes of logs and of what waits for followers, snapshots."""
         return {
-            "log_bytes": self._log_memory.size_bytes,
+            "log_bytes": self._retention.memory.size_bytes,
             "uncommitted_bytes": self.uncommitted_bytes,
             "snapshots_sent": self._transfers.sent,
             "snapshots_taken": self._following.snapshots_taken,
@@ -268,24 +271,6 @@ class Holdings:
         assert leading is not None, "only a leader asks for another in-sync set"
         leading.propose(in_sync)
         self.petition.want_in_sync(replica.partition, leading.view.epoch, leading.view.version, in_sync)
-
-    def _forget_some(self) -> None:
-        """Shorten logs until there is room: one copy after the other forgets the older half of what it applied."""
-        in_vain = 0
-        while self._has_long_logs and in_vain <= len(self.replicas):
-            replica = next(self._forgetful, None)
-            if replica is None:
-                self._forgetful = iter([*self.replicas.values()])
-                in_vain += 1
-            elif replica.log.base < replica.commit:
-                replica.log.forget((replica.log.base + replica.commit + 1) // 2)
-                in_vain = 0
-            else:
-                in_vain += 1
-
-    @property
-    def _has_long_logs(self) -> bool:
-        return self._log_memory.size_bytes - self.uncommitted_bytes > self._log_bytes_max
 
     def _on_confirm(self, message: Confirm, sender: Incarnation, now: Instant) -> None:
         confirmed = answer(message, self.replicas)
@@ -383,8 +368,8 @@ class Holdings:
                         progress.stream.offer(replica, progress)
                     if progress not in leading.must_have and leading.may_join(progress, replica.commit):
                         self._petition(replica, (*leading.view.in_sync, progress.member))
-        if self._has_long_logs:
-            self._forget_some()
+        if self._retention.is_exceeded(self.uncommitted_bytes):
+            self._retention.shorten(self.replicas.values(), self.uncommitted_bytes)
         if self._leaving:
             self._hand_over_what_is_complete()
         self._following.tell(now.seconds)
@@ -395,6 +380,8 @@ class Holdings:
                 self._transfers.add(replica, progress)
         self._outbox += self.confirming.messages(now.seconds)
         self._outbox += self._transfers.messages(now.seconds)
+        for replica, progress, base in self._transfers.take_begun():
+            self._retention.keep(replica, progress, base)
         self._is_touched = False
         self._wakes_at_s = self._next_deadline()
         outbox = self._outbox.copy()

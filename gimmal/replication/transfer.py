@@ -84,6 +84,7 @@ class Transfers:
         self.sent = 0
         self._waiting: dict[Progress, Replica] = {}
         self._outgoing: dict[Progress, tuple[Replica, Outgoing]] = {}
+        self._begun: list[tuple[Replica, Progress, int]] = []
 
     def add(self, replica: Replica, progress: Progress) -> None:
         """Let a follower of a partition that is led here have a snapshot."""
@@ -122,6 +123,12 @@ class Transfers:
                 assert epoch is not None, "what was applied last is never forgotten"
                 tag = (replica.partition, leading.view.epoch, replica.commit, epoch, replica.log.now_ms)
                 self._outgoing[progress] = (replica, Outgoing(tag, replica.engine, progress, now))
+                self._begun.append((replica, progress, replica.commit))
+
+    def take_begun(self) -> list[tuple[Replica, Progress, int]]:
+        """Return (leader's copy, follower, the entry it stands after) of snapshots that have begun, and forget them."""
+        begun, self._begun = self._begun, []
+        return begun
 
     def on_ack(self, message: SnapshotAck, progress: Progress, now: float) -> bool:
         """Take what a follower says of its snapshot; True if it has it."""

@@ -151,6 +151,16 @@ class Sessions:
             window.count_bytes(reply)
         return reply
 
+    def is_over(self, session: int, number: int) -> bool:
+        """Say whether an entry of that number would execute nothing: it did already, or never will.
+
+        That is no decision: the entry is appended all the same, and `apply` gives the reply. But it needs no room.
+        """
+        window = self.windows.get(session)
+        if window is None:
+            return session != 0
+        return number < window.floor or number in window.replies
+
     def idle_since(self, at_ms: int) -> Iterator[tuple[int, int]]:
         """Yield (session, highest number) of sessions without an entry after `at_ms`, a time in Unix milliseconds.
 

@@ -1,16 +1,17 @@
 """What all clients of a node share is bounded too: the scans of a turn, and what they have not read."""
 
 import random
+from typing import Any
 
 import pytest
 
 from gimmal.leader.memory import MemoryLimits
 from gimmal.node.clients import Clients
 from gimmal.node.data_plane import DataPlane
-from gimmal.types import Instant
+from gimmal.types import Command, Instant
 from gimmal.wire import commands, limits
 from gimmal.wire.messages import FetchTable, Refusal, Reply, TableRows
-from tests.unit.test_data_plane import CLUSTER, START, answer, ask, later, new_core, request, set_
+from tests.unit.test_data_plane import CLUSTER, START, answer, ask, home, later, new_core, request, set_
 
 
 @pytest.fixture
@@ -67,6 +68,27 @@ def test_room_is_made_by_expiry() -> None:
     assert ask(core, set_(b"b"), now=later(0.05)) == [Refusal.OUT_OF_MEMORY]
     core.tick(later(0.1))
     assert ask(core, set_(b"b"), now=later(0.1)) == [True]
+
+
+def test_a_full_node_still_tells_what_became_of_a_write_that_it_carried_out() -> None:
+    core = new_core(MemoryLimits(max_entries=1))
+    write, other = set_(b"a"), set_(b"b")
+    (session,) = ask(core, (commands.OPEN_SESSION,), operations=((1, home(write), 0, 0, 0, (commands.OPEN_SESSION,)),))
+
+    def tried(number: int, floor: int, command: Command) -> Any:
+        operation = (number, home(write), 0, session, floor, command)
+        core.receive(b"peer", request(operations=(operation,)), START)
+        ((_, reply),) = core.drain()
+        assert isinstance(reply, Reply)
+        return reply.results[0] if reply.results else Refusal(reply.refusals[0][1])
+
+    assert tried(2, 2, write) is True
+    assert ask(core, (commands.DELETE, b"a"), other) == [True, True], "somebody else takes the room"
+    assert tried(2, 2, write) is True, "it was carried out, and needs no room for that"
+    assert ask(core, (commands.EXISTS, b"a")) == [False], "once"
+    assert tried(3, 3, write) == Refusal.OUT_OF_MEMORY, "this one was not"
+    assert tried(4, 4, (commands.DELETE, b"a")) is False
+    assert tried(3, 3, write) == Refusal.TOO_OLD
 
 
 def test_a_client_opens_a_session_by_a_command_like_any_other() -> None:

@@ -5,7 +5,7 @@ import pytest
 from gimmal.cluster.table import PartitionRow
 from gimmal.wire import commands, limits
 from gimmal.wire.codec import frames
-from gimmal.wire.peer_messages import Histories, SnapshotAck, SnapshotChunk
+from gimmal.wire.peer_messages import Append, Histories, SnapshotAck, SnapshotChunk
 from tests.unit.holdings_group import Copies, set_
 from tests.unit.test_holdings import catching_up, leading_of
 
@@ -59,6 +59,26 @@ def test_a_snapshot_of_many_chunks_survives_losses() -> None:
     copies.settle_with_losses()
     assert len(copies.keys("n3")) == 40
     assert copies.replica("n3").engine.digest() == copies.replica("n1").engine.digest()
+
+
+def test_a_late_guess_of_where_the_logs_part_takes_nothing_of_a_snapshot_away() -> None:
+    copies = Copies("n1", "n2", "n3", log_bytes=0)
+    copies.run(1)
+    for number in range(40):
+        copies.propose("n1", None, (commands.SET, b"k%d" % number, b"\xc4\x02" + bytes(60_000), 0, 0, None))
+    copies.run(1)
+    copies.restart("n3")
+    copies.tell()
+    guesses = copies.take("n1->n3")
+    assert [type(letter.message) for letter in guesses] == [Append]
+    copies.deliver("n3->n1")
+    for letter in guesses:
+        copies.hand_over(letter)
+    copies.deliver_until(SnapshotChunk)
+    for letter in guesses:
+        copies.hand_over(letter)
+    copies.run(1)
+    assert len(copies.keys("n3")) == 40, "what was acknowledged is not sent again"
 
 
 def test_a_snapshot_ends_with_the_epoch_of_its_leader() -> None:

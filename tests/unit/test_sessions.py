@@ -238,3 +238,13 @@ def test_idle_sessions_come_with_what_closes_them(partition: Partition) -> None:
     for session, highest in [*idle_since(1_200)]:
         assert partition.apply(commands.CLOSE_SESSION, session, highest) is True
     assert partition.open_sessions() == []
+
+
+def test_an_entry_that_would_execute_nothing_is_known_as_such(partition: Partition) -> None:
+    session = partition.open()
+    sessions = partition.engine.sessions
+    assert not sessions.is_over(session, 3)
+    partition.incr(session, 3, floor=3)
+    assert [sessions.is_over(session, number) for number in (2, 3, 4)] == [True, True, False]
+    assert sessions.is_over(session + 1, 4), "it has expired"
+    assert not sessions.is_over(0, 4), "without a session everything is executed"
