@@ -216,7 +216,8 @@ class Serving:
                 self._propose(self._led[partition], None, _TIMER, command)
         if self._idle_sessions.is_due(now_ms):
             for partition, command in tuple(self._idle_sessions.due(now_ms)):
-                self._propose(self._led[partition], None, _TIMER, command)
+                if self._may_write(self._led[partition]):  # else the next look would log them all again
+                    self._propose(self._led[partition], None, _TIMER, command)
         if self.is_leaving:
             self._leave()
         self.holdings.tick(self.now)
