@@ -5,7 +5,7 @@ passes it on.
 """
 
 import time
-from typing import Any
+from typing import Any, Final
 
 import zmq
 
@@ -14,6 +14,8 @@ from gimmal.wire import limits
 from gimmal.wire.codec import decode, encode
 from gimmal.wire.kinds import TO_CLIENTS
 from gimmal.wire.messages import Digests, FetchDigests, FetchStatus, Message, Operate, Operated, Status
+
+_ASK_AGAIN_S: Final = 0.02
 
 
 def ask_status(address: str, timeout: float) -> dict[str, int | str]:
@@ -38,11 +40,18 @@ def ask_digests(address: str, timeout: float) -> dict[int, tuple[int, bytes]]:
     """
     found: dict[int, tuple[int, bytes]] = {}
     upcoming = 0
+    give_up_at = time.monotonic() + timeout
     while upcoming >= 0:
         message = _ask(address, FetchDigests(b"", 0, 0, 0, upcoming), timeout)
-        if not isinstance(message, Digests) or 0 <= message.upcoming <= upcoming:
+        if not isinstance(message, Digests) or 0 <= message.upcoming < upcoming + bool(message.digests):
             raise RemoteProtocolError(f"{address} answered a question for digests with {message}")
-        found |= {partition: (commit, digest) for partition, _, commit, digest in message.digests}
+        if message.digests:
+            found |= {partition: (commit, digest) for partition, _, commit, digest in message.digests}
+            give_up_at = time.monotonic() + timeout
+        elif message.upcoming >= 0:  # it was asked for too many at once, by others
+            if time.monotonic() > give_up_at:
+                raise NoRoute(f"the node at {address} has had no time for digests for {timeout:g} s: ask again")
+            time.sleep(_ASK_AGAIN_S)
         upcoming = message.upcoming
     return found
 

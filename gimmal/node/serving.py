@@ -68,6 +68,7 @@ class Serving:
         self.table: Table | None = None  # by which the copies go
         self._slots_per_partition = SLOTS
         self._scan_budget = limits.SCAN_TURN_MAX
+        self._digest_budget = limits.DIGEST_TURN_MAX
         self._led: dict[int, Replica] = {}
         self._led_keys: dict[int, Keys] = {}
         self._led_sessions: dict[int, Sessions] = {}
@@ -216,7 +217,8 @@ class Serving:
                 self._propose(self._led[partition], None, _TIMER, command)
         if self._idle_sessions.is_due(now_ms):
             for partition, command in tuple(self._idle_sessions.due(now_ms)):
-                self._propose(self._led[partition], None, _TIMER, command)
+                if self._may_write(self._led[partition]):  # else the next look would log them all again
+                    self._propose(self._led[partition], None, _TIMER, command)
         if self.is_leaving:
             self._leave()
         self.holdings.tick(self.now)
@@ -236,6 +238,7 @@ class Serving:
     def end_turn(self) -> None:
         """Begin to count anew what one turn may cost."""
         self._scan_budget = limits.SCAN_TURN_MAX
+        self._digest_budget = limits.DIGEST_TURN_MAX
 
     def _take_committed(self) -> None:
         for fact in self.holdings.take_committed():
@@ -259,14 +262,16 @@ class Serving:
             self._refuse_not_enough(replica, peer, operation[0])
 
     def digests(self, first: int) -> tuple[int, tuple[tuple[int, int, int, bytes], ...]]:
-        """Return digests of copies from a partition on, and the partition at which to go on (-1: there are no more)."""
+        """Return digests of copies from a partition on, and the partition at which to go on (-1: there are no more).
+
+        There are none, and it is the same partition, when this turn has made enough of them for others.
+        """
         found: list[tuple[int, int, int, bytes]] = []
-        examined = 0
         for partition in sorted(number for number in self.holdings.replicas if number >= first):
-            if examined >= limits.DIGEST_TURN_MAX:
-                return partition, tuple(found)
+            if self._digest_budget <= 0:
+                return partition if found else first, tuple(found)
             replica = self.holdings.replicas[partition]
-            examined += len(replica.engine.keys.records) + len(replica.engine.sessions.windows)
+            self._digest_budget -= 1 + len(replica.engine.keys.records) + len(replica.engine.sessions.windows)
             found.append((partition, replica.epoch, replica.commit, replica.engine.digest()))
         return -1, tuple(found)
 

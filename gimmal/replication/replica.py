@@ -14,7 +14,9 @@ Who leads, who holds and who is in sync says the table (`see`); this machine ele
 - A follower takes entries only under the epoch of its own view, from the leader that its view names, if the view lists
   it as a holder, and only after it has been aligned in this epoch: told up to where its log is the leader's, and cut
   back to there. That point is never below what it knows to be committed.
-- A copy whose log may contain what does not count any more (`View.reset_epoch`) starts again from nothing.
+- A copy whose log may contain what does not count any more (`View.reset_epoch`) starts again from nothing. Whoever
+  leads first after that numbers its entries from where no earlier leader can have come, as numbers are names: of
+  sessions, and of versions.
 
 Invariants: a sequence number is committed once; commit, epoch and the log's time never go back; what is applied is
 committed.
@@ -103,6 +105,8 @@ class Replica:
         abandoned = self.depose() if is_new_epoch or view.leader != self.me else []
         if view.leader == self.me:
             if self.leading is None:
+                if view.reset_epoch > self.log.last_epoch and view.survivor == self.me.name:
+                    self._start_again_with_all_of_it(view.reset_epoch)
                 self.leading = Leading(self.me, view, self.log.last, stream_to)
                 self.log.append((view.epoch, max(self.log.now_ms, now_ms), 0, 0, 0, (commands.NOOP,)))
                 self.aligned_epoch = view.epoch
@@ -110,13 +114,25 @@ class Replica:
         return abandoned
 
     def _drop_what_does_not_count(self, view: View) -> None:
-        """Start again if a loss was accepted: after an empty start with numbers that cannot have been used before."""
+        """Start again if a loss was accepted."""
         if view.reset_epoch <= self.log.last_epoch or view.survivor == self.me.name:
             return
         base = 0 if view.survivor else view.reset_epoch * _NUMBERS_PER_EPOCH
         if (self.log.base, self.log.last) != (base, base):
             self.reset(Engine(self.engine.keys.footprint), base, 0, self.log.now_ms)
             self.aligned_epoch = 0
+
+    def _start_again_with_all_of_it(self, epoch: int) -> None:
+        """Take all that is here for committed, as there is nothing else, and go on with numbers of another range.
+
+        Others had entries that this copy lacks: clients know sessions and versions by the numbers of these.
+        """
+        log, apply = self.log, self.engine.apply
+        for seq in range(self.commit + 1, log.last + 1):
+            apply(seq, log.entries[seq - log.base - 1])
+        log.forget(log.last)
+        self.log = Log(epoch * _NUMBERS_PER_EPOCH, log.last_epoch, log.now_ms, log.memory)
+        self.commit = self.log.base
 
     def depose(self) -> list[Any]:
         """Lead no more; return the tickets of proposals that this copy cannot answer for any more."""

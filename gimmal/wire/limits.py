@@ -44,7 +44,7 @@ SCAN_TURN_MAX: Final = 500_000
 """Keys that all scans of one turn of a node may look at or skip: about ten milliseconds."""
 
 DIGEST_TURN_MAX: Final = 20_000
-"""Keys after which a node works out no more digests for one question: about ten milliseconds."""
+"""Keys after which a node works out no more digests in one turn: about ten milliseconds."""
 
 SESSION_REPLIES_MAX: Final = 256
 SESSION_REPLY_BYTES_MAX: Final = 64 * 1024

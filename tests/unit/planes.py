@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from gimmal.cluster.table import FENCED, PartitionRow, Table
+from gimmal.cluster.table import ALIVE, FENCED, PartitionRow, Table
 from gimmal.hashing import key_slot, partition_of
 from gimmal.leader.memory import MemoryLimits
 from gimmal.node.data_plane import DataPlane
@@ -77,12 +77,15 @@ class Planes:
     def in_sync(self, *names: str) -> tuple[Incarnation, ...]:
         return tuple(self.lives[name] for name in names)
 
-    def fence(self, name: str) -> None:
+    def fence(self, name: str, status: str = FENCED) -> None:
         version = self.table.version + 1
         nodes = [
-            row._replace(status=FENCED, changed_at=version) if row.name == name else row for row in self.table.nodes
+            row._replace(status=status, changed_at=version) if row.name == name else row for row in self.table.nodes
         ]
         self.table = replace(self.table, version=version, nodes=tuple(nodes))
+
+    def unfence(self, name: str) -> None:
+        self.fence(name, ALIVE)
 
     def adopt(self, *names: str) -> None:
         """Let nodes go by the newest table; all of them, unless some are named."""

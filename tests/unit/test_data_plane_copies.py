@@ -249,3 +249,31 @@ def test_a_node_that_was_nobody_for_a_moment_asks_again(planes: Planes) -> None:
     planes.adopt("n1")
     assert planes["n1"].take_request() == request
     assert planes["n1"].take_request() is None
+
+
+def test_a_leader_that_can_commit_nothing_logs_no_ends_of_sessions() -> None:
+    """It would do so every ten seconds anew, and forget none of it, for as long as the others are away."""
+    planes = Planes()
+    planes.run(0.1)
+    assert planes.answered("n1", *[(commands.OPEN_SESSION,)] * 50)[0]
+    for name in ("n2", "n3"):
+        planes.fence(name)
+    planes.change(in_sync=planes.in_sync("n1"), eligible=planes.in_sync("n2", "n3"))
+    planes.cuts |= {"n2", "n3"}
+    planes.adopt("n1")
+    before = planes["n1"].facts()["log_bytes"]
+    planes.now += limits.SESSION_IDLE_MS_MAX / 1000
+    for _ in range(10):
+        planes.now += 11.0
+        planes.run(0.1)
+    assert planes["n1"].facts()["log_bytes"] == before
+    for name in ("n2", "n3"):
+        planes.unfence(name)
+    planes.cuts.clear()
+    planes.adopt()
+    planes.run(0.5)
+    planes.change(in_sync=planes.in_sync("n1", "n2", "n3"), eligible=())
+    planes.adopt()
+    planes.now += 11.0
+    planes.run(0.5)
+    assert not planes.replica("n1", b"k").engine.sessions.windows

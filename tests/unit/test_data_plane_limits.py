@@ -1,6 +1,7 @@
 """What all clients of a node share is bounded too: the scans of a turn, and what they have not read."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from gimmal.node.clients import Clients
 from gimmal.node.data_plane import DataPlane
 from gimmal.types import Command, Instant
 from gimmal.wire import commands, limits
-from gimmal.wire.messages import FetchTable, Refusal, Reply, TableRows
+from gimmal.wire.messages import Digests, FetchDigests, FetchTable, Refusal, Reply, TableRows
 from tests.unit.test_data_plane import CLUSTER, START, answer, ask, home, later, new_core, request, set_
 
 
@@ -32,6 +33,29 @@ def test_scans_of_one_turn_have_a_budget(core: DataPlane) -> None:
     assert 7_000 < len(refusals) < 8_000
     assert {refusal for _, refusal, _ in refusals} == {Refusal.OVERLOADED}
     assert ask(core, scan) == [(-1, 0, ())]  # the next turn has its own
+
+
+def test_digests_of_one_turn_have_a_budget(core: DataPlane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever floods a node with such questions would stall it for longer than it may be silent."""
+    monkeypatch.setattr(limits, "DIGEST_TURN_MAX", 10)
+    core.drain()
+    ask(core, *[set_(b"%d" % number) for number in range(100)])
+    question = FetchDigests(CLUSTER, 0, 0, 0, 0)
+    for number in range(200):
+        core.receive(b"peer %d" % number, question, START)
+    answers = [message for _, message in core.drain() if isinstance(message, Digests)]
+    assert len(answers) == 200
+    assert sum(len(message.digests) for message in answers) == 1
+    assert {message.upcoming for message in answers[1:]} == {0}, "ask again"
+    found, upcoming = [], 0
+    while upcoming >= 0:  # each turn has its own
+        core.receive(b"peer", replace(question, first=upcoming), START)
+        ((_, message),) = core.drain()
+        assert isinstance(message, Digests)
+        assert message.digests
+        found += [partition for partition, *_ in message.digests]
+        upcoming = message.upcoming
+    assert found == sorted(core.serving.holdings.replicas)
 
 
 def test_all_clients_together_may_leave_only_so_much_unread() -> None:
