@@ -162,6 +162,15 @@ class Serving:
                 if names:
                     yield replica, names
 
+    @property
+    def has_left(self) -> bool:
+        """Whether nothing is led here that others can lead now, or soon: a last copy waits for those that catch up."""
+        for replica in self.holdings.replicas.values():
+            view = replica.view
+            if replica.leading is not None and view is not None and any(member != self.me for member in view.holders):
+                return False
+        return True
+
     def _leave(self) -> None:
         """Hand over all that is served here, spread evenly."""
         given: Counter[str] = Counter()
