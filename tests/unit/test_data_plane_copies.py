@@ -149,6 +149,21 @@ def test_reads_of_what_has_expired_do_not_fill_the_log_of_a_leader_that_is_alone
     assert planes.replica("n1", b"k").log.last == last
 
 
+def test_reads_of_what_has_expired_do_not_fill_the_log_while_a_copy_hangs(
+    planes: Planes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would log that the key has expired, for as long as the meta group takes to find the copy dead."""
+    monkeypatch.setattr(limits, "UNCOMMITTED_BYTES_MAX", 10 * commands.ENTRY_BYTES)
+    planes.answered("n1", set_(b"k", ttl_ms=100))
+    planes.cuts = {"n2"}
+    planes.now += 1
+    last = planes.replica("n1", b"k").log.last
+    answers = planes.answered("n1", *[get(b"k")] * 100, epoch=1)
+    assert answers == ["nothing"] * 11 + [Refusal.OVERLOADED] * 89
+    assert planes.answered("n1", get(b"k")) != ["nothing"], "any copy may answer that"
+    assert planes.replica("n1", b"k").log.last == last + 11
+
+
 # -- expiry and eviction
 
 
