@@ -328,6 +328,24 @@ def test_the_reference_shows_the_local_cluster_that_there_is() -> None:
     assert properties == (public - methods) | {"names"}
 
 
+def test_the_reference_tells_the_limits_and_the_settings_that_there_are() -> None:
+    text = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+    section = text.partition("## Limits\n")[2]
+    told = dict(re.findall(r"^\| (.+?) \| (.+) \|$", section, re.MULTILINE))
+    limits = importlib.import_module("gimmal.wire.limits")
+    numbers = {what: [int(number.replace(",", "")) for number in re.findall(r"[\d,]*\d", told[what])] for what in told}
+    assert numbers["nodes; networks of a node"] == [limits.NODES_MAX, limits.NETWORKS_MAX]
+    assert numbers["key"] == [1, limits.KEY_BYTES_MAX]
+    assert [numbers[what][0] * 2**20 for what in ("value", "message", "`set_many` to one partition")] == [
+        *(limits.VALUE_BYTES_MAX, limits.MESSAGE_BYTES_MAX, limits.SET_MANY_BYTES_MAX)
+    ]
+    assert numbers["writes of one client on their way to one partition"] == [limits.SESSION_REPLIES_MAX]
+    assert numbers["timeout"] == [limits.TIMEOUT_MAX_S]
+    (block,) = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    names = importlib.import_module("gimmal.node.config").NAMES
+    assert tomllib.loads(block).keys() == set(names)
+
+
 def test_what_a_source_distribution_includes_is_there() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     included = project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]

@@ -38,6 +38,13 @@ _Partitions = Annotated[str | None, _flag("NUMBER", "Partitions of a new cluster
 _Replicas = Annotated[
     str | None, _flag("NUMBER", "Copies of each partition of a new cluster, as far as it has nodes.  [default: 3]")
 ]
+_OnTotalLoss = Annotated[
+    str | None,
+    _flag(
+        "refuse|empty",
+        "What becomes of partitions that all copies have lost.  [default: empty with one copy, else refuse]",
+    ),
+]
 _MaxEntries = Annotated[str | None, _flag("NUMBER", "How many keys it may hold.  [default: no limit]")]
 _MaxMemory = Annotated[str | None, _flag("BYTES", "How much it may hold, such as 512mb.  [default: no limit]")]
 _Policy = Annotated[str | None, _flag("refuse|lru", "At a limit: refuse writes, or evict.  [default: refuse]")]
@@ -67,6 +74,7 @@ def node(
     weight: _Weight = None,
     partitions: _Partitions = None,
     replicas: _Replicas = None,
+    on_total_loss: _OnTotalLoss = None,
     max_entries: _MaxEntries = None,
     max_memory: _MaxMemory = None,
     policy: _Policy = None,

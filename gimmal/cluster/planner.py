@@ -10,8 +10,12 @@ from gimmal.cluster.raft import Configuration
 from gimmal.hashing import Member, plan
 
 
-def founding_command(cluster: bytes, members: Sequence[Registration], partitions: int, copies: int) -> tuple[Any, ...]:
+def founding_command(
+    cluster: bytes, members: Sequence[Registration], partitions: int, copies: int, on_total_loss: str = ""
+) -> tuple[Any, ...]:
     """Return the FOUND command of a cluster of these nodes, each partition with `copies` holders if there are so many.
+
+    What all copies have lost starts again empty if there is but one copy of each anyway, unless `on_total_loss` says.
 
     Raises:
         ValueError: the numbers make no cluster.
@@ -21,7 +25,7 @@ def founding_command(cluster: bytes, members: Sequence[Registration], partitions
     assignment = plan([Member(node.name, node.weight, node.zone) for node in members], partitions, copies)
     number_by_name = {node.name: number for number, node in enumerate(members)}
     holders = tuple(tuple(number_by_name[name] for name in names) for names in assignment.replicas)
-    on_total_loss = START_EMPTY if copies == 1 else REFUSE
+    on_total_loss = on_total_loss or (START_EMPTY if copies == 1 else REFUSE)
     return (FOUND, cluster, copies, on_total_loss, tuple(map(tuple, members)), holders)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
-from gimmal.cluster.meta.commands import read_registration
+from gimmal.cluster.meta.commands import REFUSE, START_EMPTY, read_registration
 from gimmal.cluster.table import Addresses
 from gimmal.errors import ConfigError
 from gimmal.hashing import WEIGHT_MAX, check_partitions
@@ -56,6 +56,9 @@ class NodeConfig:
     a node at a `join` address (a peer address) belongs to; with both, whatever comes first. It may found one if nothing
     is said of either: then it is a cluster by itself.
 
+    `on_total_loss` says what becomes of a partition of which no copy has anything left: `refuse` until an operator has
+    accepted that, or start `empty`; None means `empty` with one copy of each, else `refuse`.
+
     `max_entries` and `max_memory` (bytes, or text such as `512mb`) bound what the node holds, and `policy` says what
     happens there: `refuse` writes, or evict by `lru`. Without a `data_dir` a node forgets everything when it ends.
     """
@@ -76,6 +79,7 @@ class NodeConfig:
     weight: int = 1
     partitions: int = 1024
     replicas: int = REPLICAS_DEFAULT
+    on_total_loss: str | None = None
     max_entries: int | None = None
     max_memory: int | None = None
     policy: str = "refuse"
@@ -121,6 +125,7 @@ class NodeConfig:
             expect=(self.expect or 1) if may_found else 0,
             partitions=self.partitions,
             copies=self.replicas,
+            on_total_loss=self.on_total_loss or "",
             memory_limits=self.memory_limits,
             is_durable=self.data_dir is not None,
         )
@@ -297,6 +302,7 @@ _PARSERS: Final[dict[str, Any]] = {
     "weight": _parse_weight,
     "partitions": lambda value: check_partitions(_parse_count(value)),
     "replicas": _parse_replicas,
+    "on_total_loss": _one_of(REFUSE, START_EMPTY),
     "max_entries": _parse_count,
     "max_memory": _parse_bytes,
     "policy": _one_of(*POLICIES),

@@ -188,8 +188,8 @@ class DataPlane:
 
     @property
     def has_left(self) -> bool:
-        """Whether this node leads nothing any more that others can lead."""
-        return not self.incarnation or not any(self.serving.successors())
+        """Whether this node leads nothing any more that others can lead, or could if they had caught up."""
+        return not self.incarnation or self.serving.has_left
 
     def tick(self, now: Instant) -> None:
         """Do what time asks for."""

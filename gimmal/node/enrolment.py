@@ -302,7 +302,9 @@ class Enrolment:
     def _found(self, ready: Ready, now: float) -> list[Fact]:
         """Make a cluster of nodes that have all promised themselves to this founding."""
         settings, members = self._settings, ready.members
-        command = founding_command(ready.founding, members, settings.partitions, settings.copies)
+        command = founding_command(
+            ready.founding, members, settings.partitions, settings.copies, settings.on_total_loss
+        )
         names = ", ".join(sorted(node.name for node in members))
         self._chronicle.tell("info", f"node {self.me.name} founds cluster {ready.founding.hex()} of {names}")
         facts = self._begin(genesis(founding_configuration(members), command), now)

@@ -162,6 +162,15 @@ class Serving:
                 if names:
                     yield replica, names
 
+    @property
+    def has_left(self) -> bool:
+        """Whether nothing is led here that others can lead now, or soon: a last copy waits for those that catch up."""
+        for replica in self.holdings.replicas.values():
+            view = replica.view
+            if replica.leading is not None and view is not None and any(member != self.me for member in view.holders):
+                return False
+        return True
+
     def _leave(self) -> None:
         """Hand over all that is served here, spread evenly."""
         given: Counter[str] = Counter()
@@ -358,10 +367,14 @@ class Serving:
         now_ms = max(self.now.unix_ms, replica.log.now_ms)  # what the log has seen as past stays past
         found = [expire_if_due(keys, key, now_ms) for key in commands.keys_of(operation[-1])]
         expiries = [command for command in found if command]
-        if expiries and not self._may_write(replica):  # else what nobody can confirm would fill the log
+        may_write = not expiries or self._may_write(replica)
+        if expiries and not (may_write and not self._is_congested):  # else what nobody confirms would fill the log
             if not operation[2]:
                 return False  # an old answer will do
-            self._refuse_not_enough(replica, peer, operation[0])
+            if may_write:
+                self._refuse_congested(peer, operation[0])
+            else:
+                self._refuse_not_enough(replica, peer, operation[0])
             return True
         for command in expiries[:-1]:
             self._propose(replica, None, _TIMER, command)
@@ -381,9 +394,8 @@ class Serving:
         peer, number = ticket
         if not self._may_write(replica):
             self._refuse_not_enough(replica, peer, number)
-        elif self.holdings.uncommitted_bytes > limits.UNCOMMITTED_BYTES_MAX:
-            text = f"{self.me.name} waits for other copies to take what was written before"
-            self._replies.refuse(peer, number, Refusal.OVERLOADED, text)
+        elif self._is_congested:
+            self._refuse_congested(peer, number)
         else:
             self._propose(replica, ticket, origin, command)
 
@@ -426,6 +438,14 @@ class Serving:
             if ticket is not None:
                 for other, evict in self._memory.victims():
                     self._propose(self._led[other], None, _TIMER, evict)
+
+    @property
+    def _is_congested(self) -> bool:
+        return self.holdings.uncommitted_bytes > limits.UNCOMMITTED_BYTES_MAX
+
+    def _refuse_congested(self, peer: bytes, number: int) -> None:
+        text = f"{self.me.name} waits for other copies to take what was written before"
+        self._replies.refuse(peer, number, Refusal.OVERLOADED, text)
 
     def _refuse_moved(self, peer: bytes, number: int, partition: int) -> None:
         rows = self.table.partitions if self.table is not None else ()

@@ -19,8 +19,8 @@ class NodeSettings:
     `uuid` (16 bytes) names this start of the process. `peer` and `networks` are the addresses at which others reach
     it; the first network is the default. `seeds` are peer addresses of other nodes. With `expect` above 0 the node
     may found a cluster of that many nodes, of `partitions` partitions with at most `copies` copies; with 0 it never
-    does. `is_durable` says whether what the node saves outlives its process. Of what was
-    written, `log_bytes` are kept for copies that fall behind.
+    does. `on_total_loss` is that of the cluster which it founds; empty for the default. `is_durable` says whether
+    what the node saves outlives its process. Of what was written, `log_bytes` are kept for copies that fall behind.
     """
 
     name: str
@@ -33,6 +33,7 @@ class NodeSettings:
     expect: int = 1
     partitions: int = 1024
     copies: int = REPLICAS_DEFAULT
+    on_total_loss: str = ""
     memory_limits: MemoryLimits = field(default_factory=MemoryLimits)
     is_durable: bool = False
     log_bytes: int = LOG_BYTES

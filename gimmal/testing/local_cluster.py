@@ -56,9 +56,9 @@ class _NotYet(Exception):
 class LocalCluster:
     """`nodes` gimmal nodes named n1, n2, ..., running when the constructor returns; a context manager.
 
-    `max_entries`, `max_memory` (bytes, or text such as `"512mb"`), `policy` and `log_level` are settings of
-    every node. With `data_dir` each node has a data directory of its own, which outlives its process. Each partition
-    has `replicas` copies, if there are so many nodes.
+    `max_entries`, `max_memory` (bytes, or text such as `"512mb"`), `policy`, `on_total_loss` and `log_level` are
+    settings of every node. With `data_dir` each node has a data directory of its own, which outlives its process. Each
+    partition has `replicas` copies, if there are so many nodes.
 
     Raises:
         InvalidArgument: the arguments make no cluster.
@@ -74,6 +74,7 @@ class LocalCluster:
         policy: Literal["refuse", "lru"] = "refuse",
         partitions: int = 1024,
         replicas: int = 3,
+        on_total_loss: Literal["refuse", "empty"] | None = None,
         data_dir: bool = False,
         log_level: Literal["debug", "info", "warning", "error"] = "info",
     ) -> None:
@@ -89,6 +90,7 @@ class LocalCluster:
         settings = {
             "partitions": partitions,
             "replicas": replicas,
+            "on-total-loss": on_total_loss,
             "max-entries": max_entries,
             "max-memory": max_memory,
             "policy": policy,

@@ -105,6 +105,20 @@ def test_every_node_may_be_killed_in_turn_while_clients_write(capsys: pytest.Cap
         assert cluster.compare_copies().is_good
 
 
+def test_what_all_copies_have_lost_starts_again_empty_if_the_founding_said_so() -> None:
+    with LocalCluster(3, partitions=PARTITIONS, data_dir=True, on_total_loss="empty") as cluster:
+        with cluster.connect() as client:
+            client.set("key", "value")
+        for name in cluster.names:
+            cluster.kill(name)
+        for name in cluster.names:
+            cluster.start(name)
+        cluster.wait_healthy()
+        with cluster.connect(timeout=20.0) as client:
+            assert client.get("key") is None
+            assert client.set("key", "another")
+
+
 def test_what_all_copies_have_lost_is_said_and_never_guessed(capfd: pytest.CaptureFixture[str]) -> None:
     with LocalCluster(3, partitions=PARTITIONS, data_dir=True) as cluster:
         with cluster.connect() as client:

@@ -149,6 +149,21 @@ def test_reads_of_what_has_expired_do_not_fill_the_log_of_a_leader_that_is_alone
     assert planes.replica("n1", b"k").log.last == last
 
 
+def test_reads_of_what_has_expired_do_not_fill_the_log_while_a_copy_hangs(
+    planes: Planes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would log that the key has expired, for as long as the meta group takes to find the copy dead."""
+    monkeypatch.setattr(limits, "UNCOMMITTED_BYTES_MAX", 10 * commands.ENTRY_BYTES)
+    planes.answered("n1", set_(b"k", ttl_ms=100))
+    planes.cuts = {"n2"}
+    planes.now += 1
+    last = planes.replica("n1", b"k").log.last
+    answers = planes.answered("n1", *[get(b"k")] * 100, epoch=1)
+    assert answers == ["nothing"] * 11 + [Refusal.OVERLOADED] * 89
+    assert planes.answered("n1", get(b"k")) != ["nothing"], "any copy may answer that"
+    assert planes.replica("n1", b"k").log.last == last + 11
+
+
 # -- expiry and eviction
 
 
@@ -277,3 +292,40 @@ def test_a_leader_that_can_commit_nothing_logs_no_ends_of_sessions() -> None:
     planes.now += 11.0
     planes.run(0.5)
     assert not planes.replica("n1", b"k").engine.sessions.windows
+
+
+# -- a node that is told to stop
+
+
+def test_who_alone_has_everything_waits_for_those_that_catch_up_and_hands_over_then(planes: Planes) -> None:
+    planes.change(in_sync=planes.in_sync("n1"), eligible=planes.in_sync("n2"))
+    planes.cuts |= {"n2", "n3"}
+    planes.adopt()
+    planes["n1"].leave(planes.instant())
+    planes.run(0.2)
+    assert not planes["n1"].has_left, "what it has would be lost with it"
+    planes.cuts.clear()
+    planes.run(1.0)
+    request = planes["n1"].take_request()
+    assert request is not None
+    assert not request.is_handover, "first, the others have to be in sync"
+    planes.change(in_sync=planes.in_sync("n1", "n2", "n3"), eligible=())
+    planes["n1"].on_request_answered(request.number, planes.table.version, planes.instant())
+    planes.adopt()
+    planes.run(0.2)
+    assert not planes["n1"].has_left
+    request = planes["n1"].take_request()
+    assert request is not None
+    assert {change[3] for change in request.changes} == {"n2", "n3"}
+    planes.change(leader="n2")
+    planes.adopt()
+    assert planes["n1"].has_left
+
+
+def test_who_is_alone_waits_for_nobody(planes: Planes) -> None:
+    for name in ("n2", "n3"):
+        planes.fence(name)
+    planes.change(in_sync=planes.in_sync("n1"), eligible=planes.in_sync("n2", "n3"))
+    planes.adopt("n1")
+    planes["n1"].leave(planes.instant())
+    assert planes["n1"].has_left

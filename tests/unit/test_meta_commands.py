@@ -29,10 +29,17 @@ def found(**changes: Any) -> tuple[Any, ...]:
     return tuple(command)
 
 
+WORDS = ("", commands.REFUSE, commands.START_EMPTY)
+
+
 def test_what_founders_make_is_a_founding() -> None:
     assert is_founding(FOUND)
     members = [registration(name) for name in "abc"]
     assert all(is_founding(founding_command(CLUSTER, members, 8, copies)) for copies in (1, 2, 3, 9))
+    said = {
+        (copies, word): founding_command(CLUSTER, members, 8, copies, word)[3] for copies in (1, 2) for word in WORDS
+    }
+    assert said == {(1, ""): "empty", (2, ""): "refuse"} | {(c, w): w for c in (1, 2) for w in ("refuse", "empty")}
     assert not is_well_formed(FOUND), "and nothing that may follow one"
 
 

@@ -3,7 +3,7 @@
 from gimmal.node import parked as room
 from gimmal.node.parked import PARKED_MAX, Parked
 from gimmal.types import Operation
-from gimmal.wire import commands
+from gimmal.wire import commands, limits
 
 
 def operation(number: int) -> Operation:
@@ -29,6 +29,23 @@ def test_there_is_room_for_so_many_and_again_when_they_have_left() -> None:
     assert not parked.add(7, b"a", operation(0))
     assert len(parked.take(0)) == PARKED_MAX // 2
     assert parked.add(7, b"a", operation(0))
+
+
+def test_there_is_room_for_so_many_bytes() -> None:
+    """Values are as long as their clients like."""
+    parked = Parked()
+    value = bytes(limits.VALUE_BYTES_MAX)
+    commands_ = [(commands.SET, b"k", value, 0, 0, None), (commands.SET_MANY, (b"k", value), 0)]
+    parked.expires_at_s = 5.0
+    count = 0
+    while parked.add(count % 2, b"a", (1, 0, 0, 0, 0, commands_[count % 2])):
+        count += 1
+        assert count <= limits.UNCOMMITTED_BYTES_MAX // limits.VALUE_BYTES_MAX
+    assert not parked.add(7, b"a", operation(0))
+    parked.take(0)
+    assert parked.add(7, b"a", operation(0))
+    parked.tick(6.0)
+    assert all(parked.add(0, b"a", operation(number)) for number in range(PARKED_MAX)), "nothing else is left"
 
 
 def test_what_nobody_waits_for_any_more_is_forgotten() -> None:

@@ -44,6 +44,11 @@ class Gaps:
             if before is not None and now - before >= _WORTH_TELLING_S:
                 self._found.append(Gap(partition, before, now))
 
+    def silent_since(self, at: float, partitions: int) -> list[int]:
+        """Return the partitions of which no write was acknowledged after a time."""
+        with self._lock:
+            return [number for number in range(partitions) if self._acknowledged_at.get(number, at) <= at]
+
     def text(self, spells: list[Spell], started_at: float) -> str:
         """Tell the longest gap of each kind of fault, and the longest of all with what went on."""
         with self._lock:

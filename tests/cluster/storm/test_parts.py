@@ -1,6 +1,7 @@
 """The parts of a storm that decide something: the plan, the budget, and what the scripts note."""
 
 import random
+import time
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from gimmal.client.overview import Cluster, NodeInfo, PartitionInfo
 from gimmal.errors import NotEnoughReplicas, OperationTimeout
 from gimmal.testing import ConsistencyViolation
-from tests.cluster.storm import scripts
+from tests.cluster.storm import scripts, test_storm
 from tests.cluster.storm.budget import pair_to_kill, spread_of_leaders, survives, why_not_whole
 from tests.cluster.storm.gaps import Gaps
 from tests.cluster.storm.plan import CRASHES, Kind, episodes
@@ -171,6 +172,18 @@ def test_a_gap_is_told_with_the_faults_that_were_near() -> None:
 )
 def test_a_gap_that_nothing_explains_is_noticed(spells: list[Spell], waited_s: float) -> None:
     assert waited_for_nothing_s(0.0, 10.0, spells, NAMES, ("n1", "n2", "n3")) == waited_s
+
+
+def test_partitions_that_are_not_written_to_any_more_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = Record(3)
+    record.gaps.acknowledge(0, 9.0)
+    record.gaps.acknowledge(1, 11.0)
+    assert record.gaps.silent_since(10.0, 3) == [0, 2]
+    assert record.gaps.silent_since(8.0, 2) == []
+    monkeypatch.setattr(test_storm, "CALM_S", 0.0)
+    monkeypatch.setattr(test_storm, "SERVES_WITHIN_S", 0.2)
+    assert "partitions [0, 1, 2]" in test_storm.silence(record, time.monotonic())[0]
+    assert test_storm.silence(Record(0), time.monotonic()) == []
 
 
 def test_stalls_are_told() -> None:
