@@ -146,7 +146,7 @@ class World:
                 self._answer(node, ticket, result)
 
     def _answer(self, node: Node, request: Request, result: Any) -> None:
-        front_door.on_result(node, request, result)
+        front_door.on_result(node.remembered, request, result)
         if self.dice.random() < 0.7:
             request.client.on_reply(request, result)
             self.counts["answers"] += 1
@@ -248,7 +248,7 @@ class World:
         leading = replica.leading if replica is not None else None
         if replica is None or leading is None or not replica.is_ready or not leading.can_commit:
             return  # refused, and tried again by its client
-        known = front_door.known_reply(node, replica, request)
+        known = front_door.known_reply(node.remembered, replica, request)
         if known is not front_door.NOTHING:
             if known is not front_door.SILENCE:
                 request.client.on_reply(request, known)
