@@ -3,23 +3,36 @@
 They replace these functions, as they replace methods of the product.
 """
 
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from gimmal.replication.replica import Replica
-from tests.small.clients import Request
-from tests.small.node import Node
 from tests.unit import meta_states
 
 NOTHING: Final = object()
 SILENCE: Final = object()
 
 
-def known_reply(node: Node, replica: Replica, request: Request) -> Any:
+class Attempt(Protocol):
+    """An attempt at an operation of a session."""
+
+    @property
+    def partition(self) -> int: ...
+    @property
+    def session(self) -> int: ...
+    @property
+    def number(self) -> int: ...
+
+
+Memory = dict[tuple[int, int, int], object]
+"""What a node remembers, by (partition, session, number)."""
+
+
+def known_reply(memory: Memory, replica: Replica, request: Attempt) -> Any:
     """Return an answer to be given without an entry, NOTHING if it is to be appended, or SILENCE if it is not."""
     return NOTHING
 
 
-def on_result(node: Node, request: Request, result: Any) -> None:
+def on_result(memory: Memory, request: Attempt, result: Any) -> None:
     """Learn what a leader answered."""
 
 

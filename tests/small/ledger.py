@@ -142,11 +142,14 @@ class Ledger:
             other = leaders.setdefault(replica.leading.view.epoch, replica.me)
             require(other == replica.me, "one leader an epoch", f"{other} and {_name(replica)}")
 
-    def check_read(self, replica: Replica) -> None:
-        """Judge a read that was confirmed just now."""
-        acknowledged = len(self.records[replica.partition].entries)
+    def acknowledged(self, partition: int) -> int:
+        """Return how many entries of a partition have been acknowledged by now."""
+        return len(self.records[partition].entries)
+
+    def check_read(self, replica: Replica, acknowledged: int) -> None:
+        """Judge a read that is answered now: it sees at least what had been acknowledged when it was asked for."""
         if replica.commit < acknowledged:
-            text = f"{_name(replica)} reads at {replica.commit}, and {acknowledged} is acknowledged"
+            text = f"{_name(replica)} reads at {replica.commit}, and {acknowledged} was acknowledged before"
             raise Violation("no stale read", text)
 
     def check_candidates(self, table: Table, holdings: dict[Incarnation, Holdings]) -> None:

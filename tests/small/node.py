@@ -6,6 +6,7 @@ from gimmal.replication.holdings import Deposed, Holdings
 from gimmal.replication.petition import Request as IsrRequest
 from gimmal.store.footprint import Footprint
 from gimmal.types import Incarnation, Instant
+from tests.small.front_door import Memory
 
 
 class Node:
@@ -19,7 +20,7 @@ class Node:
         self.holdings = Holdings(me, Footprint(), log_bytes)
         self.asked: IsrRequest | None = None
         self.seen: dict[int, int] = {}
-        self.remembered: dict[tuple[int, int, int], object] = {}
+        self.remembered: Memory = {}
         self._skew_ms = skew_ms
 
     def at(self, now_s: float) -> Instant:

@@ -10,6 +10,7 @@ from random import Random
 from typing import Final
 
 NAMES: Final = "abcd"
+FIVE: Final = "abcde"
 HOLDERS: Final = ("abc", "bcd", "cda", "dab")
 STEPS: Final = 450
 
@@ -30,6 +31,7 @@ class Plan:
     """The choices of one seed. Sizes are in bytes; `turn_after` is how likely a node has a turn after a message."""
 
     seed: int
+    names: str
     holders: tuple[str, ...]
     weights: dict[str, float]
     loss: float
@@ -62,9 +64,12 @@ def draw_plan(seed: int) -> Plan:
     }
     first = dice.randrange(len(HOLDERS))
     count = pick((1, 1, 2))
+    holders = tuple(HOLDERS[(first + number) % len(HOLDERS)] for number in range(count))
+    is_wide = dice.random() < 0.15  # one partition with five copies, of which three are enough
     return Plan(
         seed,
-        tuple(HOLDERS[(first + number) % len(HOLDERS)] for number in range(count)),
+        FIVE if is_wide else NAMES,
+        (FIVE,) if is_wide else holders,
         weights,
         loss=pick((0.0, 0.03, 0.15)),
         duplicates=pick((0.0, 0.1, 0.3)),

@@ -11,7 +11,8 @@ from tests.small.ablations import BY_TITLE
 
 SCHEDULES = 500
 MUST_HAPPEN = (
-    *("Append", "AppendAck", "Histories", "SnapshotAck", "SnapshotChunk", "commits", "answers", "undecided", "reads"),
+    *("Append", "AppendAck", "Histories", "SnapshotAck", "SnapshotChunk", "Confirm", "Confirmed"),
+    *("commits", "answers", "undecided", "reads", "reads refused"),
     *("cuts", "crashes", "fences", "elections", "in-sync changes", "in-sync sets asked for"),
 )
 QUICK = {

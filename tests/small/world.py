@@ -57,6 +57,13 @@ class Answer(NamedTuple):
     version: int
 
 
+class Read(NamedTuple):
+    """A read that a leader was asked for when so many entries of its partition had been acknowledged."""
+
+    replica: Replica
+    acknowledged: int
+
+
 class World:
     """The schedule of a plan. `run` raises `Violation`, or returns what was counted."""
 
@@ -67,13 +74,14 @@ class World:
         self.now_s = 0.0
         self.counts: Counter[str] = Counter()
         self.net: list[Packet] = []
-        self.meta = Meta(plan.NAMES, a_plan.holders)
+        self.names = a_plan.names
+        self.meta = Meta(self.names, a_plan.holders)
         self.tables = [self.meta.table]
         self.partitions = range(len(a_plan.holders))
         self.ops = Ops()
         self.ledger = Ledger(len(a_plan.holders), self.ops, forgotten)
         self.clients = [Client(name, len(a_plan.holders), self.ops) for name in ("one", "two")]
-        self.nodes = {name: self._born(name, 1) for name in plan.NAMES}
+        self.nodes = {name: self._born(name, 1) for name in self.names}
         self.unrecovered: str | None = None
         self.cut_off: str | None = None
         self.is_calm = False
@@ -109,7 +117,7 @@ class World:
             self.trace.add(self.now_s, text)
 
     def _somebody(self) -> Node:
-        return self.nodes[self.dice.choice(plan.NAMES)]
+        return self.nodes[self.dice.choice(self.names)]
 
     # -- nodes --------------------------------------------------------------------------------------------------------
 
@@ -144,9 +152,13 @@ class World:
             self.counts["commits"] += 1
             if ticket is not None:
                 self._answer(node, ticket, result)
+        confirmed, refused = node.holdings.confirming.take()
+        for read in confirmed:
+            self._answer_read(node, read)
+        self.counts["reads refused"] += len(refused)
 
     def _answer(self, node: Node, request: Request, result: Any) -> None:
-        front_door.on_result(node, request, result)
+        front_door.on_result(node.remembered, request, result)
         if self.dice.random() < 0.7:
             request.client.on_reply(request, result)
             self.counts["answers"] += 1
@@ -203,7 +215,7 @@ class World:
 
     def _cut(self) -> None:
         """Cut somebody off from all others, or end that."""
-        self.cut_off = self.dice.choice(plan.NAMES) if self.cut_off is None else None
+        self.cut_off = self.dice.choice(self.names) if self.cut_off is None else None
         self.counts["cuts"] += self.cut_off is not None
         self.happened(f"{self.cut_off or 'nobody'} is cut off")
 
@@ -240,7 +252,7 @@ class World:
         partition = self.dice.choice(self.partitions)
         request = client.attempt(partition, self.dice)
         leader = self.meta.row(partition).leader
-        name = leader if leader is not None and self.dice.random() < 0.6 else self.dice.choice(plan.NAMES)
+        name = leader if leader is not None and self.dice.random() < 0.6 else self.dice.choice(self.names)
         self.send(Packet(None, Incarnation(name, 0), request))
 
     def _on_request(self, node: Node, request: Request) -> None:
@@ -248,7 +260,7 @@ class World:
         leading = replica.leading if replica is not None else None
         if replica is None or leading is None or not replica.is_ready or not leading.can_commit:
             return  # refused, and tried again by its client
-        known = front_door.known_reply(node, replica, request)
+        known = front_door.known_reply(node.remembered, replica, request)
         if known is not front_door.NOTHING:
             if known is not front_door.SILENCE:
                 request.client.on_reply(request, known)
@@ -266,27 +278,24 @@ class World:
                 node.holdings.propose(replica, None, (0, 0, 0), command, node.at(self.now_s).unix_ms)
 
     def _read(self) -> None:
+        """Let a leader without a lease be asked for something: the other copies have to confirm that it is one."""
         node = self._somebody()
         for replica in node.holdings.replicas.values() if node.is_up else ():
-            if replica.is_ready and self._is_confirmed(replica):
-                self.counts["reads"] += 1
-                self.ledger.check_read(replica)
-                replica.read((GET, SHARED), node.at(self.now_s).unix_ms)
+            leading = replica.leading
+            if leading is None or not replica.is_ready or not leading.can_commit:
+                continue
+            read = Read(replica, self.ledger.acknowledged(replica.partition))
+            if leading.must_have:
+                node.holdings.confirm(replica, read)
+            else:
+                self._answer_read(node, read)
+        self._look_at(node)
 
-    def _is_confirmed(self, replica: Replica) -> bool:
-        """Say whether nobody in MaxISR knows a later leader: asked and answered at once."""
-        leading = replica.leading
-        assert leading is not None, "only leaders ask"
-        epoch = leading.view.epoch
-        if not leading.can_commit:
-            row = self.meta.row(replica.partition)
-            return (row.leader, row.epoch) == (replica.me.name, epoch)
-        for progress in leading.must_have:
-            other = self.nodes[progress.member.name]
-            copy = other.holdings.replicas.get(replica.partition)
-            if not other.is_up or other.me != progress.member or copy is None or copy.epoch > epoch:
-                return False
-        return True
+    def _answer_read(self, node: Node, read: Read) -> None:
+        if read.replica.is_ready:
+            self.counts["reads"] += 1
+            self.ledger.check_read(read.replica, read.acknowledged)
+            read.replica.read((GET, SHARED), node.at(self.now_s).unix_ms)
 
     # -- the meta group -----------------------------------------------------------------------------------------------
 
@@ -321,7 +330,7 @@ class World:
         """Fence somebody, dead or not, or take back who is alive after all."""
         fenced = [row.name for row in self.meta.table.nodes if row.status != ALIVE]
         leader = self.meta.row(self.dice.choice(self.partitions)).leader
-        whom = leader if leader is not None and self.dice.random() < 0.3 else self.dice.choice(plan.NAMES)
+        whom = leader if leader is not None and self.dice.random() < 0.3 else self.dice.choice(self.names)
         name = self.dice.choice(fenced) if fenced and self.dice.random() < 0.75 else whom
         if name not in fenced:
             self.counts["fences"] += 1

@@ -3,7 +3,8 @@
     copies n1 n2 n3 [keep 0]    n1 leads, and all have heard of it; `keep` bytes of the logs are kept for who is behind
     write n1 a b                n1 is asked to write keys a and b
     long n1 a b                 the same with values of which no two travel together
-    read n1 a                   n1 is asked for key a
+    read n1 a                   n1, under a lease, is asked for key a
+    confirm n1 a                n1 is asked for key a without a lease, and asks the other copies whether it leads still
     deliver [n1->n2]            deliver what is in flight now, on all links or one; `first 1` of it only
     settle                      deliver until nothing is in flight
     lose [n1->n2]               lose what is in flight
@@ -12,39 +13,66 @@
     log [n1 ...]                show logs: each entry with its epoch, and how far they are committed
     forget n1 3                 n1 forgets the beginning of its log, up to that entry
 
+What clients do in sessions. An attempt that is named again is the one that it was, under the id that s had then:
+
+    open n1 s                   n1 is asked to open session s
+    count n1 s 2 [floor 2]      operation 2 of s, which adds 1 to a counter, reaches n1; s waits for nothing below floor
+    close n1 s                  n1 finds s idle for too long
+
 The meta group, which nobody hears of before `tell`:
 
     elect n2                    n2, which is in sync, leads
     fence n3 | unfence n3       n3 is taken for dead | is taken back
     restart n3                  n3 comes back with nothing: another life
     decide n1 [no]              decide about what n1 asks for: grant it, or not
+    decide-again                what was decided last arrives there once more
     answer n1                   n1 hears that its request was decided
     tell [n1 ...]               nodes hear of the row; all, unless some are named
     row                         show it
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from gimmal.replication.holdings import LOG_BYTES
 from gimmal.replication.replica import Replica
 from gimmal.replication.stream import PORTION_BYTES
-from gimmal.types import Entry
+from gimmal.store.kv import Refused
 from gimmal.wire import commands
-from gimmal.wire.peer_messages import Append, AppendAck, Histories, PeerMessage, SnapshotAck, SnapshotChunk
-from tests.unit.holdings_group import Copies, Letter, get, set_
+from tests.small import front_door
+from tests.transcripts.copies_saying import described, entry_text
+from tests.unit.governed_copies import GovernedCopies
+from tests.unit.holdings_group import get, set_
+
+
+class Attempt(NamedTuple):
+    """An attempt at an operation of a session: the ticket of what it proposes. `text` is for people."""
+
+    partition: int
+    session: int
+    number: int
+    floor: int
+    text: str
 
 
 class Stage:
-    """Performs the commands above on one `Copies`."""
+    """Performs the commands above on one `GovernedCopies`."""
 
     def __init__(self) -> None:
-        self.on = Copies("n1")
+        self.on = GovernedCopies("n1")
         self.shown: dict[str, str] = {}
+        self.sessions: dict[str, int] = {}
+        self.attempts: dict[tuple[str, str], Attempt] = {}
+        self.memories: dict[str, front_door.Memory] = {}
         self.commands: dict[str, Callable[..., Iterator[str]]] = {
             "copies": self.copies,
             "write": self.write,
             "long": self.long,
             "read": self.read,
+            "confirm": self.confirm,
+            "open": self.open,
+            "count": self.count,
+            "close": self.close,
             "deliver": self.deliver,
             "settle": self.settle,
             "lose": self.lose,
@@ -58,6 +86,7 @@ class Stage:
             "unfence": self.unfence,
             "restart": self.restart,
             "decide": self.decide,
+            "decide-again": self.decide_again,
             "answer": self.answer,
             "tell": self.tell,
             "row": self.row,
@@ -74,7 +103,7 @@ class Stage:
     def copies(self, *words: str) -> Iterator[str]:
         place = words.index("keep") if "keep" in words else len(words)
         kept = int(words[place + 1]) if place < len(words) else LOG_BYTES
-        self.on, self.shown = Copies(*words[:place], log_bytes=kept), {}
+        self.on, self.shown = GovernedCopies(*words[:place], log_bytes=kept), {}
         yield from ()  # what they are is news
 
     def write(self, name: str, *keys: str) -> Iterator[str]:
@@ -93,8 +122,52 @@ class Stage:
         elif not replica.is_ready:
             yield f"{name}: does not know yet what is committed"
         else:
-            record = replica.read(get(key), self.on.instant().unix_ms)
-            yield f"{name}: {key} is {'not there' if record is None else 'there'}"
+            yield f"{name}: {self.found(replica, key)}"
+
+    def found(self, replica: Replica, key: str) -> str:
+        record = replica.read(get(key), self.on.instant().unix_ms)
+        return f"{key} is {'not there' if record is None else 'there'}"
+
+    def confirm(self, name: str, key: str) -> Iterator[str]:
+        replica = self.on.replica(name)
+        if not replica.is_ready:
+            yield f"{name}: does not know what is committed"
+        else:
+            self.on.holdings[name].confirm(replica, key)
+
+    # -- sessions
+
+    def open(self, name: str, session: str) -> Iterator[str]:
+        number = ord(session[0])  # the client's own; it counts for nothing
+        self.propose(name, Attempt(0, 0, number, 0, session), (commands.OPEN_SESSION,))
+        yield from ()
+
+    def count(self, name: str, session: str, number: str, *floor: str) -> Iterator[str]:
+        attempt = self.attempts.get((session, number))
+        if attempt is None:
+            lowest = int(floor[1]) if floor else 0
+            attempt = Attempt(0, self.sessions[session], int(number), lowest, f"operation {number} of {session}")
+            self.attempts[session, number] = attempt
+        memory = self.memories.setdefault(name, {})
+        known = front_door.known_reply(memory, self.on.replica(name), attempt)
+        if known is front_door.NOTHING:
+            self.propose(name, attempt, (commands.INCR, b"counter", 1))
+        elif known is not front_door.SILENCE:
+            yield from self.answered(name, attempt, known)
+
+    def close(self, name: str, session: str) -> Iterator[str]:
+        number = self.sessions[session]
+        window = self.on.replica(name).engine.sessions.windows[number]
+        self.propose(name, None, (commands.CLOSE_SESSION, number, window.highest))
+        yield from ()
+
+    def propose(self, name: str, attempt: Attempt | None, command: tuple[Any, ...]) -> None:
+        replica = self.on.replica(name)
+        assert replica.leading is not None, f"{name} does not lead"
+        origin = attempt[1:4] if attempt is not None else (0, 0, 0)
+        self.on.holdings[name].propose(replica, attempt, origin, command, self.on.instant().unix_ms)
+
+    # -- the network
 
     def deliver(self, link: str = "", *first: str) -> Iterator[str]:
         letters = self.on.take(link)
@@ -165,6 +238,10 @@ class Stage:
         yield f"{name}: asks for {' '.join(f'{n}@{number}' for n, number in wanted)}: {outcome}"
         yield from self.row()
 
+    def decide_again(self) -> Iterator[str]:
+        self.on.decide_again()
+        yield from self.row()
+
     def answer(self, name: str) -> Iterator[str]:
         self.on.answer(name, self.on.decisions[-1])
         yield from ()
@@ -191,11 +268,28 @@ class Stage:
             if self.shown.get(name) != line:
                 self.shown[name] = line
                 yield f"{name}: {line}"
-        for key, result in self.on.answers.items():
-            yield f"client: {key} is {'written' if result is True else 'not written'}"
-        for key in self.on.undecided:
-            yield f"client: nobody knows here what becomes of {key}"
-        self.on.answers, self.on.undecided = {}, []
+        answers, self.on.answered = self.on.answered, []
+        for name, ticket, result in answers:
+            yield from self.answered(name, ticket, result)
+        for name, key in self.on.confirmed:
+            yield f"client: {self.found(self.on.replica(name), key)}"
+        for name, key in self.on.unconfirmed:
+            yield f"client: {name} cannot say whether {key} is there"
+        for ticket in self.on.undecided:
+            what = ticket.text if isinstance(ticket, Attempt) else ticket
+            yield f"client: nobody knows here what becomes of {what}"
+        self.on.confirmed, self.on.unconfirmed, self.on.undecided = [], [], []
+
+    def answered(self, name: str, ticket: Any, result: Any) -> Iterator[str]:
+        if not isinstance(ticket, Attempt):
+            yield f"client: {ticket} is {'written' if result is True else 'not written'}"
+        elif not ticket.session:
+            self.sessions[ticket.text] = result
+            yield f"client: session {ticket.text} is open"
+        else:
+            front_door.on_result(self.memories.setdefault(name, {}), ticket, result)
+            what = f"is refused, {result.refusal.name}" if isinstance(result, Refused) else f"gets {result}"
+            yield f"client: {ticket.text} {what}"
 
     def line_of(self, replica: Replica) -> str:
         view, leading = replica.view, replica.leading
@@ -209,38 +303,3 @@ class Stage:
         aligned = "" if replica.aligned_epoch == view.epoch else ", not aligned"
         listed = "" if replica.me in view.holders else ", not listed"
         return f"follows {leader} in epoch {view.epoch}{listed}{aligned}; committed is {replica.commit}"
-
-
-def entry_text(entry: Entry) -> str:
-    epoch, *_, command = entry
-    what = "no-op" if command[0] == commands.NOOP else command[1].decode()
-    return f"{what} (epoch {epoch})"
-
-
-def described(letter: Letter) -> str:
-    return f"{letter.source} -> {letter.target}: {saying_of(letter.message)}"
-
-
-def saying_of(message: PeerMessage) -> str:
-    match message:
-        case Append(alignments=alignments, sections=sections):
-            parts = [f"epoch {epoch}, cut back to {seq} (epoch {at})" for _, epoch, seq, at in alignments]
-            for _, epoch, prev, prev_epoch, commit, entries in sections:
-                what = "; ".join(f"{seq} {entry_text(entry)}" for seq, entry in enumerate(entries, prev + 1))
-                behind = f"after {prev} (epoch {prev_epoch}): {what or 'nothing'}; committed is {commit}"
-                parts.append(behind if parts else f"epoch {epoch}, {behind}")
-            return "; ".join(parts)
-        case AppendAck(refused=refused):
-            return "refused" if refused else "I have that"
-        case Histories(histories=histories):
-            ((_, epoch, history),) = histories
-            reach = ", ".join(f"epoch {known} to {seq}" for known, seq in history)
-            return f"in epoch {epoch} I have {reach}"
-        case SnapshotChunk(epoch=epoch, base=base, base_epoch=base_epoch, index=index, is_last=is_last):
-            last = ", the last" if is_last else ""
-            return f"epoch {epoch}, snapshot after {base} (epoch {base_epoch}), chunk {index}{last}"
-        case SnapshotAck(base=base, is_complete=True):
-            return f"the snapshot after {base} is mine"
-        case SnapshotAck(base=base, index=index):
-            return f"of the snapshot after {base} I have {index} chunks"
-    raise AssertionError(f"no message about copies: {message}")

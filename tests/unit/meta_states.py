@@ -1,5 +1,6 @@
 """States of a meta group for tests: nodes called a, b, c ..., and shorthands for what is asked of the group."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from gimmal.cluster.meta import commands
@@ -23,7 +24,9 @@ def registration(name: str, life: int = 1, **changes: Any) -> Registration:
 class Meta:
     """A state, and the index of the next entry."""
 
-    def __init__(self, names: str = "abc", holders: tuple[str, ...] = ("abc", "bca"), on_loss: str = "refuse") -> None:
+    def __init__(
+        self, names: Sequence[str] = "abc", holders: Sequence[Sequence[str]] = ("abc", "bca"), on_loss: str = "refuse"
+    ) -> None:
         self.state = MetaState()
         self.index = 0
         members = tuple(tuple(registration(name)) for name in names)
