@@ -39,6 +39,7 @@ from gimmal.wire.peer_messages import PeerMessage
 if TYPE_CHECKING:
     from random import Random
 
+_ASK_TO_LEAVE_EVERY_S: Final = 1.0
 _NEVER: Final = float("inf")
 
 Handover: TypeAlias = tuple[int, int, int, str]
@@ -59,6 +60,7 @@ class ControlPlane:
         self._operators = Operators(self.enrolment.contact)
         self._dice = dice
         self._leader_name = ""
+        self._asks_to_leave_at = -_NEVER
         self._voters: dict[str, str] = {}  # where voters say that they are, by voter id; the table may be older
         self._reliefs: tuple[Handover, ...] = ()
         self._outbox: list[tuple[str, PeerMessage]] = []
@@ -146,8 +148,13 @@ class ControlPlane:
         return self.enrolment.state() == "fenced"
 
     def ask_to_be_fenced(self, now: float) -> None:
-        """Ask to be taken out of everything: this node is about to stop, and leads nothing any more."""
-        self.enrolment.contact.request((commands.FENCE, self.enrolment.me.name, self.incarnation), now)
+        """Ask to be taken out of everything: this node is about to stop, and leads nothing that others could lead.
+
+        That it is asked for is remembered: between the answer and the table that says so there are many turns.
+        """
+        if now >= self._asks_to_leave_at:
+            self._asks_to_leave_at = now + _ASK_TO_LEAVE_EVERY_S
+            self.enrolment.contact.request((commands.FENCE, self.enrolment.me.name, self.incarnation), now)
 
     def lease_is_valid(self, now: float) -> bool:
         """Say whether nobody else can have been given, by `now`, what the table gives to this node."""

@@ -191,9 +191,21 @@ class MetaShare:
         else:
             is_up_to_date = self.group.raft.has_committed_in_term  # else an earlier leader may have decided more
             result = self.group.state.answer_without_entry(command) if is_up_to_date else None
+            if command[0] == commands.FENCE:
+                result = self._on_leaving(Incarnation(message.sender, message.source), now)
             result = result or self.group.request(ticket, command, now)
         if result is not None:
             self._reply(ticket, result, leader)
+
+    def _on_leaving(self, node: Incarnation, now: float) -> Result:
+        """Have the steward fence a node that asks for it, when its lease is over; the node hears of it by the table."""
+        row = self._row_of(node)
+        if row is None:
+            return Result(Outcome.REFUSED, 0, f"{node.name} is not registered as incarnation {node.number}")
+        if row.status != ALIVE:
+            return Result(Outcome.DONE)
+        self.steward.on_leaving(*node, now)
+        return Result(Outcome.UNDECIDED, 0, f"{node.name} will be fenced as soon as no lease of it counts any more")
 
     def on_gone(self, row: NodeRow, now: float) -> None:
         """Learn that the process of a node is gone."""

@@ -2,8 +2,9 @@
 
 import pytest
 
-from gimmal.cluster.lease import LEASE_S
+from gimmal.cluster.lease import LEASE_S, MARGIN_S
 from gimmal.cluster.meta import commands
+from gimmal.cluster.meta.commands import Outcome
 from gimmal.cluster.meta.grants import Grants, Waiting
 from gimmal.cluster.meta.group import genesis
 from gimmal.cluster.raft import Configuration, Identity, Stored, rewritten
@@ -149,6 +150,41 @@ def test_who_is_gone_gets_nothing_and_what_it_leads_is_left_to_it_until_its_leas
     for _ in range(2):
         leader.next_round()
         leader.confirm()
+    assert leader.facts()["nodes_alive"] == 3
+
+
+def asked_to_leave(leader: Leader, name: str = "d") -> list[Outcome]:
+    """Node d asks to be fenced; return what it is answered at once."""
+    sent = leader.take(messages.MetaRequest(*messages.BLANK, 3, (commands.FENCE, name, 1)), sender=name)
+    return [Outcome(message.outcome) for _, message in sent if isinstance(message, messages.MetaReply)]
+
+
+def test_who_asks_to_be_fenced_and_leads_is_fenced_when_its_lease_is_over(leader: Leader) -> None:
+    raft = leader.meta.group.raft
+    last = raft.last_index
+    leader.beat()
+    over_at = leader.now + LEASE_S + MARGIN_S
+    while leader.now < over_at - 0.2:
+        assert asked_to_leave(leader) == [Outcome.UNDECIDED]
+        leader.next_round()
+        leader.beat(number=8)
+        leader.confirm()
+    leader.wait(over_at - leader.now - 0.01)
+    assert raft.last_index == last
+    leader.wait(0.02)
+    assert raft.last_index == last + 1
+    assert asked_to_leave(leader) == [Outcome.UNDECIDED]
+    assert leader.facts()["nodes_alive"] == 4, "it is not decided"
+    leader.confirm()
+    assert leader.facts()["nodes_alive"] == 3
+    assert raft.last_index == last + 1, "once, however often it was asked for"
+    assert asked_to_leave(leader) == [Outcome.DONE]
+
+
+def test_who_asks_to_be_fenced_and_leads_nothing_is_fenced_at_once(leader: Leader) -> None:
+    assert asked_to_leave(leader, "c") == [Outcome.UNDECIDED]
+    leader.next_round()
+    leader.confirm()
     assert leader.facts()["nodes_alive"] == 3
 
 

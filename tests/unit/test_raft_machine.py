@@ -256,6 +256,27 @@ def test_strangers_do_not_raise_the_term_of_who_does_not_ask_them() -> None:
 # -- leading
 
 
+def test_a_round_of_an_older_term_confirms_nothing_although_its_answer_is_of_this_one() -> None:
+    """What a deposed leader had sent arrives late, when it leads again: its rounds count from one again."""
+    group = Group(["n1", "n2", "n3"])
+    group.elect("n1")
+    leader = group["n1"]
+    for _ in range(50):
+        leader.start_round(group.now)
+    group.finish("n1")
+    late = [letter for letter in group.in_flight if letter.target == "n2"][-1]
+    group.in_flight.clear()
+    group.elect("n2")
+    group.elect("n1")
+    group.settle()
+    number = leader.start_round(group.now)
+    assert number is not None and number < late.message.round  # type: ignore[attr-defined]
+    group.in_flight.append(late)
+    group.settle(lambda letter: letter is late or letter.source == "n2")
+    assert leader.role is Role.LEADER
+    assert leader.confirmed_round < number
+
+
 def test_a_leader_that_hears_no_quorum_steps_down_in_its_term() -> None:
     group = Group(["n1", "n2", "n3"])
     group.elect("n1")

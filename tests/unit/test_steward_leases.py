@@ -168,3 +168,51 @@ def test_an_unknown_life_is_granted_nothing() -> None:
     watch = established()
     assert not watch.steward.accept("b", 2, watch.now)
     assert not watch.steward.may_be_granted("z", 1)
+
+
+# -- nodes that ask for it ---------------------------------------------------------------------------------------------
+
+
+def test_who_leads_and_asks_to_be_fenced_is_waited_for_like_anybody() -> None:
+    watch = established()
+    heard_at = watch.now
+    watch.now += 0.1
+    watch.steward.on_leaving("b", 1, watch.now)
+    assert watch.steward.next_deadline() <= watch.now, "it is looked at in the same turn"
+    assert watch.look() == []
+    watch.now = heard_at + WAIT_S - TINY
+    assert not watch.beat("b"), "from then on it is granted nothing, or it would never end"
+    assert watch.look() == []
+    watch.now = heard_at + WAIT_S
+    assert watch.look() == FENCE_B
+
+
+def test_who_has_handed_over_everything_leaves_at_once() -> None:
+    watch = established()
+    watch.steward.on_leaving("c", 1, watch.now)
+    assert watch.look() == [(commands.FENCE, "c", 1)]
+    watch.is_settled = False
+    assert watch.look() == [], "an entry that is under way may make it a leader"
+
+
+def test_one_look_fences_a_node_once_however_many_reasons_there_are() -> None:
+    watch = established()
+    watch.steward.on_gone("b", 1, watch.now)
+    watch.steward.on_leaving("b", 1, watch.now)
+    watch.steward.on_leaving("b", 1, watch.now)
+    watch.now += 5.0
+    (verdict,) = [verdict for verdict in watch.look(Gossip(b="ac")) if verdict[1] == "b"]
+    watch.steward.on_proposed(verdict)
+    watch.steward.on_leaving("b", 1, watch.now)
+    assert verdict not in watch.look(Gossip(b="ac"))
+
+
+def test_who_left_is_not_taken_back_but_its_next_life_is_granted_leases() -> None:
+    watch = established()
+    watch.steward.on_leaving("b", 1, watch.now)
+    watch.meta.fence("b")
+    watch.pass_on(5, hearing="bc")
+    watch.meta.register("b", life=2)
+    assert watch.meta.incarnation("b") > 1
+    watch.steward.on_heartbeat("b", watch.meta.incarnation("b"), watch.now)
+    assert watch.beat("b")

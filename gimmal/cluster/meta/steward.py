@@ -18,6 +18,8 @@ nothing is taken from it before the lease is over:
   sooner after this leader's own election: an earlier leader may have granted a lease just before.
 - Who leads nothing need not be waited for, if nothing is under way: an entry of the log that is not applied yet may be
   about to make it a leader.
+- A node that asks to be fenced itself, because it ends, is waited for like any other: it may still lead what nobody
+  could take over. From when it asks it is granted nothing, and it does not come back in this life.
 
 Voters are kept at 1 below three nodes, 3 from three, 5 from ten, out of the live ones, preferably in different zones:
 
@@ -131,6 +133,7 @@ class Steward:
         self._heard_by_name: dict[str, _Heard] = {}
         self._fenced_since: dict[str, float] = {}
         self._learns_since: dict[str, float] = {}
+        self._leaving: dict[str, int] = {}  # the lives that asked to be fenced themselves, by name
         self._advice: tuple[int, tuple[Move, ...]] = (0, ())  # the version of a table, and what it would need
         self._settled_version = 0
         self._advise_at = _NEVER
@@ -145,6 +148,7 @@ class Steward:
         self._heard_by_name.clear()
         self._fenced_since.clear()
         self._learns_since.clear()
+        self._leaving.clear()
         self._under_way.clear()
         self._settled_version = 0
         self._elected_at = self._started_at = self._looked_at = self._look_at = now
@@ -177,7 +181,7 @@ class Steward:
     def may_be_granted(self, name: str, incarnation: int) -> bool:
         """Say whether a node that was heard may be given a lease now, as far as it is not known to be fenced."""
         heard = self._heard_by_name.get(name)
-        if heard is None or heard.incarnation != incarnation or heard.is_gone:
+        if heard is None or heard.incarnation != incarnation or heard.is_gone or self._is_leaving(name, incarnation):
             return False
         return (commands.FENCE, name, incarnation) not in self._under_way
 
@@ -187,6 +191,15 @@ class Steward:
         if heard.incarnation == incarnation:
             heard.gone_at = heard.since = now  # what is heard of it counts as steady only from the last refusal on
             self._look_at = min(self._look_at, now)
+
+    def on_leaving(self, name: str, incarnation: int, now: float) -> None:
+        """Learn that a life of a node wants to be fenced; its name has to be that of a row, which bounds what is kept."""
+        if not self._is_leaving(name, incarnation):
+            self._leaving[name] = incarnation
+            self._look_at = min(self._look_at, now)
+
+    def _is_leaving(self, name: str, incarnation: int) -> bool:
+        return self._leaving.get(name) == incarnation
 
     def on_proposed(self, verdict: tuple[object, ...]) -> None:
         """Learn that a verdict is on its way into the log."""
@@ -242,6 +255,8 @@ class Steward:
 
     def _is_condemned(self, row: NodeRow, heard: _Heard | None, suspicions: Suspicions, now: float) -> bool:
         silent_for = now - (heard.last_at if heard is not None else self._started_at)
+        if self._is_leaving(row.name, row.incarnation):
+            return True
         if silent_for >= self._parameters.fence_after_s or (heard is not None and heard.is_gone):
             return True
         return silent_for >= self._parameters.doubt_after_s and len(suspicions.accusers(row.name)) >= _ACCUSERS
@@ -249,7 +264,8 @@ class Steward:
     def _may_return(self, row: NodeRow, heard: _Heard, suspicions: Suspicions, now: float) -> bool:
         is_steady = heard.last_at - heard.since >= self._parameters.steady_for_s
         is_recent = now - heard.last_at < self._parameters.doubt_after_s
-        return is_steady and is_recent and not heard.is_gone and suspicions.is_well(row.name)
+        is_wanted = not (heard.is_gone or self._is_leaving(row.name, row.incarnation))
+        return is_steady and is_recent and is_wanted and suspicions.is_well(row.name)
 
     # -- leaders --------------------------------------------------------------------------------------------------
 

@@ -473,7 +473,12 @@ class Raft:
             self._answer_leader(install, answer)
 
     def _answer_leader(self, message: AppendEntries | InstallSnapshot, answer: Answer) -> None:
-        self._post(AppendReply(*RAFT_BLANK, self.me, message.voter, self.term, *answer, message.round))
+        """Answer in this node's term. Rounds begin anew in each: of an older one, the number stands for nothing now.
+
+        The sender may lead again by the time that the answer arrives, in the term in which it is given.
+        """
+        answered_round = message.round if message.term == self.term else 0
+        self._post(AppendReply(*RAFT_BLANK, self.me, message.voter, self.term, *answer, answered_round))
 
     # -- both
 
