@@ -19,8 +19,8 @@ class NodeSettings:
     `uuid` (16 bytes) names this start of the process. `peer` and `networks` are the addresses at which others reach
     it; the first network is the default. `seeds` are peer addresses of other nodes. With `expect` above 0 the node
     may found a cluster of that many nodes, of `partitions` partitions with at most `copies` copies; with 0 it never
-    does. `is_durable` says whether what the node saves outlives its process. Of what was
-    written, `log_bytes` are kept for copies that fall behind.
+    does. `is_durable` says whether what the node saves outlives its process. Of what was written, `log_bytes` are kept
+    for copies that fall behind, and as much again for those that get snapshots.
     """
 
     name: str
