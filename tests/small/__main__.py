@@ -27,7 +27,13 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help=f"with --ablations: write {PAGE.parent.name}/{PAGE.name}")
     arguments = parser.parse_args()
     if arguments.ablations:
+        if arguments.write and arguments.registry:
+            parser.error("the page is about all rules, not about those of one registry")
         return _look_for_all(arguments)
+    if arguments.without and arguments.seed is None:
+        registry = _registry_of(arguments.without).title
+        print(look_for(Search(registry, arguments.without, arguments.first, arguments.within)).line())
+        return 0
     if arguments.without and _registry_of(arguments.without).run_one is not runner.run_one:
         parser.error(f"the schedules for {arguments.without!r} are those of another world")
     changes = RULES[arguments.without].changes if arguments.without else ()
@@ -36,10 +42,6 @@ def main() -> int:
             runner.replay(arguments.seed, changes, print)
         print(runner.report(arguments.seed, changes, arguments.without or ""))
         return 1 if runner.run_one(arguments.seed, changes).check else 0
-    if arguments.without:
-        registry = _registry_of(arguments.without).title
-        print(look_for(Search(registry, arguments.without, arguments.first, arguments.within)).line())
-        return 0
     return _run_many(arguments.seeds, arguments.first)
 
 
