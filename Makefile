@@ -40,7 +40,7 @@ sim: $(VENV)/.dev ## whole clusters in virtual time (SEEDS=1000, or SEED=7 to re
 small: $(VENV)/.dev ## replicas in a small world (SEEDS=10000, or SEED=7 to replay one)
 	@$(BIN)/python -m tests.small $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000)) $(ARGS)
 
-ablations: $(VENV)/.dev ## take each rule of replication away, and see after how many schedules that is noticed
+ablations: $(VENV)/.dev ## take each rule of replication away, and see after how many schedules that is noticed (ARGS=--write for the page)
 	@$(BIN)/python -m tests.small --ablations $(ARGS)
 
 faults: $(VENV)/.dev ## real nodes, all kinds of faults, clients that keep accounts (MINUTES=10, SEED=7 to plan it again)

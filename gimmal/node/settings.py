@@ -20,7 +20,8 @@ class NodeSettings:
     it; the first network is the default. `seeds` are peer addresses of other nodes. With `expect` above 0 the node
     may found a cluster of that many nodes, of `partitions` partitions with at most `copies` copies; with 0 it never
     does. `on_total_loss` is that of the cluster which it founds; empty for the default. `is_durable` says whether
-    what the node saves outlives its process. Of what was written, `log_bytes` are kept for copies that fall behind.
+    what the node saves outlives its process. Of what was written, `log_bytes` are kept for copies that fall behind,
+    and as much again for those that get snapshots.
     """
 
     name: str

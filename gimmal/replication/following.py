@@ -85,7 +85,7 @@ class Following:
 
         It may have guessed before it found out, and sends a snapshot by now: chunks that are here it never sends again.
         """
-        if replica.align(seq, seq_epoch) and replica.log.last >= seq:
+        if replica.align(seq, seq_epoch):
             self._unaligned.pop(replica, None)
             return
         if not self._unaligned.get(replica, False):

@@ -2,10 +2,11 @@
 
 The leader takes the state as it is when it starts (`Outgoing`), tagged with the epoch, the entry it stands after, and
 the epoch of that entry. It leaves in numbered, checksummed chunks, a few ahead of the acknowledgements, while the
-leader goes on serving; what is written meanwhile waits in the log. The follower collects the chunks of one snapshot
-(`Incoming`) and puts the state in the place of its own only when it has all of them. Chunks are never mixed: another
-epoch, or a snapshot of a later place in the log, starts the collection anew, and a chunk of an earlier one that comes
-late is left out (its leader does not send that any more, nor again what was acknowledged of the later one).
+leader goes on serving; what is written meanwhile waits in the log (`retention`). The follower collects the chunks of
+one snapshot (`Incoming`) and puts the state in the place of its own only when it has all of them. Chunks are never
+mixed: another epoch, or a snapshot of a later place in the log, starts the collection anew, and a chunk of an earlier
+one that comes late is left out (its leader does not send that any more, nor again what was acknowledged of the later
+one, which is why nothing else may throw chunks away).
 """
 
 import zlib

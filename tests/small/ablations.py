@@ -1,23 +1,24 @@
-"""Each necessary rule of replication, taken away, and the schedule that notices. The schedules are those of every run.
+"""Each necessary rule of replication and of snapshots, taken away: what `make ablations` looks for.
 
-An ablation changes the product's own functions. `make ablations` says which schedule is the first to notice. Some are
-not noticed, or only by something that does not go on; these rules have tests of their own, in
-`tests/unit/test_replication_rules.py` and for the incarnation in `tests/unit/test_meta_state.py`:
+An ablation changes the product's own functions. The schedules that are to notice are those of every run, and each rule
+has a transcript, which reads otherwise without it. Some rules no schedule needs, or hardly any:
 
 - A copy takes nothing while it is not listed as a holder. Until copies move, nothing depends on it.
 - No snapshot leaves before the no-op. It could only bring back what is old, and who needs one has promised nothing.
 - Only the life that is registered may join. Acknowledgements are counted by life in any case.
-- A snapshot that its log has left behind is begun anew in the same turn. Mostly something else brings the next turn.
+- A request that was decided changes nothing when it comes again. Its epoch and version say so too, but for a row that
+  is as it was.
+- A read is confirmed by all who count. Only where two copies may be missing could one of them confirm it wrongly.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
 
 from gimmal.cluster.meta import rows
 from gimmal.cluster.meta.state import MetaState
 from gimmal.replication import transfer
+from gimmal.replication.confirming import Confirming
 from gimmal.replication.following import Following
 from gimmal.replication.holdings import Holdings
 from gimmal.replication.leading import Leading
@@ -26,19 +27,8 @@ from gimmal.replication.petition import Petition
 from gimmal.replication.replica import Replica
 from gimmal.replication.stream import Stream
 from gimmal.replication.transfer import Incoming, Transfers
-from gimmal.store.engine import Engine
-from gimmal.store.sessions import Sessions, window_of
 from gimmal.types import Incarnation
-from tests.sim.museum import Change
-from tests.small import front_door
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """A rule that can be taken away."""
-
-    title: str
-    changes: tuple[Change, ...]
+from tests.small.ablation import Ablation
 
 
 def _always(answer: object) -> Callable[[Any], Any]:
@@ -168,13 +158,10 @@ def _any_other(_: Any) -> Any:
     return lambda incoming, chunk: not incoming.is_of(chunk)
 
 
-def _aligned_is_enough(_: Any) -> Any:
-    def align(following: Following, replica: Replica, seq: int, seq_epoch: int) -> None:
-        if replica.align(seq, seq_epoch):
-            following._unaligned.pop(replica, None)
-        elif replica not in following._unaligned:
-            following._unaligned[replica] = True
-            following._tell_at_s = -1.0
+def _aligned_is_enough(original: Any) -> Any:
+    def align(replica: Replica, seq: int, epoch: int) -> bool:
+        is_aligned = replica.aligned_epoch == replica.epoch
+        return is_aligned or bool(original(replica, seq, epoch))
 
     return align
 
@@ -239,112 +226,87 @@ def _numbers_forgotten(original: Any) -> Any:
     return alter_isr
 
 
-# -- sessions -------------------------------------------------------------------------------------------------------
-
-
-def _apply_without(*, dedup: bool, floor: bool) -> Callable[[Any], Any]:
-    """Sessions that execute what they have executed before, or what is below the floor."""
-
-    def instead(original: Any) -> Any:
-        def apply(sessions: Sessions, write: Any, state: Any, seq: int, entry: Any) -> Any:
-            window, number = sessions.windows.get(entry[2]), entry[3]
-            if window is None or (number in window.replies and dedup):
-                return original(sessions, write, state, seq, entry)
-            window.replies.pop(number, None)
-            before = window.floor
-            window.floor = min(before, number) if floor else before
-            result = original(sessions, write, state, seq, entry)
-            window.floor = max(window.floor, before)
-            return result
-
-        return apply
-
-    return instead
-
-
-def _window_asked(_: Any) -> Any:
-    def known_reply(node: Any, replica: Replica, request: Any) -> Any:
-        window = replica.engine.sessions.windows.get(request.session)
-        if window is None or (request.number not in window.replies and request.number >= window.floor):
-            return front_door.NOTHING
-        return window.replies.get(request.number, front_door.SILENCE)
-
-    return known_reply
-
-
-def _memory_asked(_: Any) -> Any:
-    def known_reply(node: Any, replica: Replica, request: Any) -> Any:
-        key = (request.partition, request.session, request.number)
-        if request.session and key in node.remembered:
-            return node.remembered[key]
-        node.remembered[key] = front_door.SILENCE
-        return front_door.NOTHING
-
-    return known_reply
-
-
-def _memory_kept(_: Any) -> Any:
-    def on_result(node: Any, request: Any, result: Any) -> None:
-        node.remembered[request.partition, request.session, request.number] = result
-
-    return on_result
-
-
-def _without_windows(original: Any) -> Any:
-    def freeze(engine: Engine) -> Any:
-        frozen = original(engine)
-        windows = {
-            session: window_of(window.floor, window.highest, window.last_ms, {})
-            for session, window in frozen.windows.items()
-        }
-        return frozen._replace(windows=windows)
-
-    return freeze
-
-
-_NO_DEDUP: Final[Change] = (Sessions, "apply", _apply_without(dedup=False, floor=True))
-
-
 def _ready(original: Any) -> Any:
     return property(lambda replica: replica.leading is not None)
 
 
-ABLATIONS: Final = (
-    Ablation("commit below minISR", ((Leading, "_count_on", _count_below_least),)),
-    Ablation("amnesia kept in elr", ((MetaState, "_leave", _reborn_in("eligible")),)),
-    Ablation("amnesia kept in isr", ((MetaState, "_leave", _reborn_in("in_sync")),)),
-    Ablation("read before NOOP", ((Replica, "is_ready", _ready),)),
-    Ablation("no MaxISR", ((Leading, "_count_on", _count_in_sync_only),)),
+def _confirmed_at_once(_: Any) -> Any:
+    return lambda confirming, replica, ticket: confirming._confirmed.append(ticket)
+
+
+def _confirmed_by_one(original: Any) -> Any:
+    """With its leader the first who answers is half of five."""
+
+    def on_confirmed(confirming: Confirming, message: Any, member: Incarnation) -> None:
+        asked = confirming._rounds.get(message.number)
+        for partition, question in asked.questions.items() if asked is not None else ():
+            if member in question.missing and partition not in message.refused:
+                question.missing = {member: None}
+        original(confirming, message, member)
+
+    return on_confirmed
+
+
+def _chunks_lost_by_a_guess(original: Any) -> Any:
+    def align(following: Following, replica: Replica, seq: int, seq_epoch: int) -> None:
+        original(following, replica, seq, seq_epoch)
+        if replica in following._unaligned:
+            following._incoming.pop(replica.partition, None)
+
+    return align
+
+
+REPLICATION: Final = (
+    Ablation("commit below minISR", ((Leading, "_count_on", _count_below_least),), "copies_commit_below_least"),
+    Ablation("amnesia kept in elr", ((MetaState, "_leave", _reborn_in("eligible")),), "copies_amnesia_eligible"),
+    Ablation("amnesia kept in isr", ((MetaState, "_leave", _reborn_in("in_sync")),), "copies_amnesia"),
+    Ablation("read before NOOP", ((Replica, "is_ready", _ready),), "copies_read_before_noop"),
+    Ablation("no MaxISR", ((Leading, "_count_on", _count_in_sync_only),), "copies_max_isr"),
     Ablation(
         "MaxISR rolled back on any reject",
         ((Petition, "settled", _settled_by_any_answer), (Leading, "on_refused", _refused_whatever_the_row)),
+        "copies_max_isr_refused",
     ),
-    Ablation("elr never emptied", ((rows, "settled", _never_emptied),)),
-    Ablation("no epoch fence on append", ((Replica, "follows", _follows_any_epoch),)),
-    Ablation("no leso check on join", ((Leading, "may_join", _may_join_without_noop),)),
-    Ablation("match kept over epochs", ((Replica, "see", _matches_kept),)),
-    Ablation("incarnation check on expand", ((MetaState, "_is_alive", _alive_in_any_life),)),
-    Ablation("request numbers", ((MetaState, "_alter_isr", _numbers_forgotten),)),
-    Ablation("dedup at receipt", (_NO_DEDUP, (front_door, "known_reply", _window_asked))),
+    Ablation("elr never emptied", ((rows, "settled", _never_emptied),), "copies_eligible_emptied"),
+    Ablation("no epoch fence on append", ((Replica, "follows", _follows_any_epoch),), "copies_epoch_fence"),
+    Ablation("zombie local read", ((Confirming, "ask", _confirmed_at_once),), "copies_zombie_read"),
+    Ablation("no leso check", ((Leading, "may_join", _may_join_without_noop),), "copies_join_before_leso"),
+    Ablation("match kept over epochs", ((Replica, "see", _matches_kept),), "copies_match_over_epochs"),
+    Ablation("confirm by half of MaxISR", ((Confirming, "on_confirmed", _confirmed_by_one),), "copies_confirm_by_half"),
     Ablation(
-        "dedup in leader memory only",
-        (_NO_DEDUP, (front_door, "known_reply", _memory_asked), (front_door, "on_result", _memory_kept)),
+        "incarnation check on expand", ((MetaState, "_is_alive", _alive_in_any_life),), "copies_join_of_last_life"
     ),
-    Ablation("snapshot without window", ((Engine, "freeze", _without_windows),)),
-    Ablation("floor not enforced", ((Sessions, "apply", _apply_without(dedup=True, floor=True)),)),
-    Ablation("append accepted when not listed", ((Replica, "follows", _follows_unlisted),)),
-    Ablation("base without epoch", ((Log, "last_common", _base_without_epoch), (Replica, "align", _align_any_base))),
-    Ablation("mixed snapshot chunks", ((Incoming, "is_of", _always(True)), (Incoming, "is_before", _always(False)))),
-    Ablation("snapshot before NOOP", ((transfer, "_may_be_copied", _always(True)),)),
+    Ablation("req_no", ((MetaState, "_alter_isr", _numbers_forgotten),), "copies_request_again"),
+)
+
+SNAPSHOTS: Final = (
+    Ablation("Append accepted when not listed", ((Replica, "follows", _follows_unlisted),), "copies_not_listed"),
+    Ablation(
+        "base without le",
+        ((Log, "last_common", _base_without_epoch), (Replica, "align", _align_any_base)),
+        "copies_base_epoch",
+    ),
+    Ablation(
+        "mixed snapshot chunks",
+        ((Incoming, "is_of", _always(True)), (Incoming, "is_before", _always(False))),
+        "copies_mixed_chunks",
+    ),
+    Ablation("snapshot before NOOP", ((transfer, "_may_be_copied", _always(True)),), "copies_snapshot_before_noop"),
+)
+
+MISSING_ONCE: Final = (
     Ablation("alignment to less than the highest common point", ((Log, "last_common", _one_less),)),
     Ablation("numbers of appends used again", ((Holdings, "_stream_to", _numbered_anew),)),
-    Ablation("no snapshot before NOOP even from a lonely leader", ((transfer, "_may_be_copied", _copied_when_ready),)),
+    Ablation(
+        "no snapshot before NOOP even from a lonely leader",
+        ((transfer, "_may_be_copied", _copied_when_ready),),
+        "copies_snapshot_of_the_lonely",
+    ),
     Ablation("late chunks begin a snapshot anew", ((Incoming, "is_before", _any_other),)),
-    Ablation("who is behind the leader's guess keeps silent", ((Following, "_align", _aligned_is_enough),)),
+    Ablation("a late guess takes the chunks of a snapshot away", ((Following, "_align", _chunks_lost_by_a_guess),)),
+    Ablation("who is behind the leader's guess keeps silent", ((Replica, "align", _aligned_is_enough),)),
     Ablation(
         "a snapshot given up waits for another turn",
         ((Transfers, "messages", _ended_when_sent), (Transfers, "_end", _always(None))),
     ),
 )
-
-BY_TITLE: Final = {ablation.title: ablation for ablation in ABLATIONS}

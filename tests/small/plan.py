@@ -59,7 +59,7 @@ def draw_plan(seed: int) -> Plan:
         FENCE: pick((0, 0.7, 3)),
         CRASH: pick((0, 0.5, 1.5)),
         CUT: pick((0, 0.5, 2)),
-        CLOSE: pick((0, 0, 0.3)),
+        CLOSE: pick((0, 1, 4)),
         AUDIT: 1.0,
     }
     first = dice.randrange(len(HOLDERS))

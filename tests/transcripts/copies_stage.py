@@ -11,6 +11,7 @@
     cut n1 | mend               a node loses all messages from now on | nobody does any more
     run 0.3                     time passes; what is sent arrives at once
     log [n1 ...]                show logs: each entry with its epoch, and how far they are committed
+    compare n1 n3               say whether their states are the same
     forget n1 3                 n1 forgets the beginning of its log, up to that entry
 
 What clients do in sessions. An attempt that is named again is the one that it was, under the id that s had then:
@@ -80,6 +81,7 @@ class Stage:
             "mend": self.mend,
             "run": self.run,
             "log": self.log,
+            "compare": self.compare,
             "forget": self.forget,
             "elect": self.elect,
             "fence": self.fence,
@@ -206,6 +208,11 @@ class Stage:
             items = [f"{seq} {entry_text(entry)}" for seq, entry in enumerate(log.entries, log.base + 1)]
             start = f"up to {log.base} (epoch {log.base_epoch})" if log.base else "nothing before"
             yield f"{name}: {start}; {', '.join(items) or 'no entries'}; committed is {commit}"
+
+    def compare(self, name: str, other: str) -> Iterator[str]:
+        one, another = self.on.replica(name), self.on.replica(other)
+        relation = "the same state" if one.engine.digest() == another.engine.digest() else "different states"
+        yield f"{name} and {other} have {relation}, committed is {one.commit} and {another.commit}"
 
     def forget(self, name: str, upto: str) -> Iterator[str]:
         self.on.replica(name).log.forget(int(upto))

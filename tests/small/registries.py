@@ -1,0 +1,18 @@
+"""All registries of rules that can be taken away: a world of its own adds one line here."""
+
+from typing import Final
+
+from tests.small import runner
+from tests.small.ablation import Registry
+from tests.small.ablations import MISSING_ONCE, REPLICATION, SNAPSHOTS
+from tests.small.session_ablations import SESSIONS
+
+REGISTRIES: Final = (
+    Registry("Replication", REPLICATION, runner.run_one),
+    Registry("Sessions", SESSIONS, runner.run_one),
+    Registry("Snapshots", SNAPSHOTS, runner.run_one),
+    Registry("Missing once", MISSING_ONCE, runner.run_one),
+)
+REGISTRY_BY_TITLE: Final = {registry.title: registry for registry in REGISTRIES}
+RULES: Final = {ablation.title: ablation for registry in REGISTRIES for ablation in registry.ablations}
+assert len(RULES) == sum(len(registry.ablations) for registry in REGISTRIES), "two rules have one title"
