@@ -57,7 +57,7 @@ class Serving:
     ) -> None:
         self.me = holdings.me
         self.now = Instant(0.0, 0)
-        self.lease_until_s = _NEVER
+        self.lease_until_s = -_NEVER  # before somebody has promised anything, nothing is promised
         self.is_open = False
         self.is_leaving = False
         self.holdings = holdings

@@ -9,6 +9,7 @@ planes.adopt(table, "n2")               n2 hears of a table; of the newest, if n
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from typing import Any
 
 from gimmal.cluster.table import ALIVE, FENCED, PartitionRow, Table
@@ -46,6 +47,8 @@ class Planes:
         self.planes = {
             name: DataPlane(name, memory or MemoryLimits(), random.Random(1), self.instant()) for name in names
         }
+        for plane in self.planes.values():
+            plane.on_lease(inf)  # a test that wants another says so
         self.adopt()
 
     def __getitem__(self, name: str) -> DataPlane:

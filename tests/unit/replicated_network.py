@@ -6,6 +6,7 @@ the test says so (`become`). In-sync sets change only with that.
 """
 
 from dataclasses import replace
+from math import inf
 
 from gimmal.cluster.table import FENCED, Table
 from gimmal.leader.memory import MemoryLimits
@@ -46,6 +47,7 @@ class Trio(World):
                 core = self.cores.get(address)
                 if core is None:
                     core = self.cores[address] = DataPlane(row.name, MemoryLimits(), self.dice, self.instant())
+                    core.on_lease(inf)  # reads are confirmed by other copies elsewhere
                 if core.table is None or core.table.version < table.version:
                     core.adopt(table, row.incarnation, self.instant())
                     self.settle(address, core)

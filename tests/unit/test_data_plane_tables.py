@@ -1,6 +1,7 @@
 """What a node serves follows the table: copies are kept while nobody else leads them, and end with the node's life."""
 
 import random
+from math import inf
 from typing import Any
 
 import pytest
@@ -118,3 +119,10 @@ def test_a_client_of_another_cluster_or_of_none_gets_everything(version: int) ->
     rows = answer(plane, FetchTable(b"", 0, 0, version))
     assert isinstance(rows, TableRows)
     assert Table.from_wire(rows.table) == TABLE
+
+
+def test_before_anything_is_promised_there_is_no_lease() -> None:
+    plane = DataPlane("n1", MemoryLimits(), random.Random(1), later(0))
+    assert plane.serving.lease_until_s == -inf
+    plane.adopt(TABLE, 1, START)
+    assert plane.serving.lease_until_s == -inf, "nor does another life begin with one"

@@ -270,7 +270,9 @@ def test_a_round_of_an_older_term_confirms_nothing_although_its_answer_is_of_thi
     group.elect("n1")
     group.settle()
     number = leader.start_round(group.now)
-    assert number is not None and number < late.message.round  # type: ignore[attr-defined]
+    assert isinstance(late.message, AppendEntries)
+    assert number is not None
+    assert number < late.message.round
     group.in_flight.append(late)
     group.settle(lambda letter: letter is late or letter.source == "n2")
     assert leader.role is Role.LEADER

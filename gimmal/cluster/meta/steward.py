@@ -193,7 +193,7 @@ class Steward:
             self._look_at = min(self._look_at, now)
 
     def on_leaving(self, name: str, incarnation: int, now: float) -> None:
-        """Learn that a life of a node wants to be fenced; its name has to be that of a row, which bounds what is kept."""
+        """Learn that a life of a node, whose name is that of a row, wants to be fenced."""
         if not self._is_leaving(name, incarnation):
             self._leaving[name] = incarnation
             self._look_at = min(self._look_at, now)
