@@ -317,7 +317,7 @@ EXHIBITS: Final = (
         (*_LOST, "election safety"),
         stage=((Steward, "next_configuration", _restless),),
         has_recovery=False,
-        found_at=74,
+        found_at=360,
     ),
     Exhibit(
         "founding with fewer than the expected nodes",
