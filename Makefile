@@ -6,8 +6,19 @@ BIN := $(VENV)/bin
 PYTHON ?=
 ARGS ?=
 
-SLOW_TESTS := $(wildcard tests/cluster/)
-FAST_TESTS := $(filter-out tests/cluster/ tests/docker/ tests/__pycache__/,$(wildcard tests/*/))
+# An environment that keeps Python from caching what it compiled would have each of the many processes compile anew.
+unexport PYTHONDONTWRITEBYTECODE
+
+# Pure tests run on all cores. Schedules bring their own processes, and tell how they get on. Real processes wait for
+# timers more than they work, so two tests at a time; those that measure, or must not be disturbed, have the machine alone.
+ALONE_TESTS := $(wildcard tests/test_docs.py tests/cluster/test_clients.py)
+REAL_TESTS := $(filter-out $(ALONE_TESTS),$(filter-out %/__pycache__/,$(wildcard tests/cluster/*/) $(wildcard tests/cluster/test_*.py)))
+SEEDED_TESTS := $(wildcard tests/small/ tests/sim/)
+PURE_TESTS := $(filter-out $(ALONE_TESTS) $(SEEDED_TESTS) tests/cluster/ tests/docker/ tests/__pycache__/, \
+    $(wildcard tests/*/ tests/test_*.py))
+
+# $(call tests,which and how): 5 is how pytest says that ARGS has chosen none of them.
+tests = { $(BIN)/python -m pytest $(1) $(ARGS) || [ $$? -eq 5 ]; }
 
 define needs_redis
 command -v redis-server >/dev/null || { \
@@ -25,7 +36,12 @@ demo: $(VENV)/.runtime ## start three nodes on this machine and show what they d
 	@$(BIN)/gimmal demo $(ARGS)
 
 test: $(VENV)/.dev ## all tests but those with containers (ARGS="-k queue" to choose)
-	@$(BIN)/python -m pytest $(FAST_TESTS) $(wildcard tests/test_*.py) $(SLOW_TESTS) $(ARGS)
+	@failed=0; \
+	$(call tests,$(PURE_TESTS) -n auto --maxprocesses 8 --dist worksteal) || failed=1; \
+	$(call tests,$(SEEDED_TESTS)) || failed=1; \
+	$(call tests,$(REAL_TESTS) -n 2 --dist worksteal) || failed=1; \
+	$(call tests,$(ALONE_TESTS)) || failed=1; \
+	exit $$failed
 
 check: $(VENV)/.dev ## lint, format, types, architecture and house rules
 	@echo "ruff check" && $(BIN)/ruff check .

@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def told(measured: list[float]) -> str:
 
 
 def test_a_killed_leader_is_replaced_and_the_next_one_registers_nodes(
-    cluster: LocalCluster, tries: int, capsys: pytest.CaptureFixture[str]
+    cluster: LocalCluster, tries: int, tell: Callable[[str], None]
 ) -> None:
     with cluster.connect() as client:
         cluster_id = bytes.fromhex(client.cluster().id)
@@ -69,8 +69,7 @@ def test_a_killed_leader_is_replaced_and_the_next_one_registers_nodes(
     finally:
         guest.close()
     cluster.wait_healthy()
-    with capsys.disabled():
-        print(f"\n  kill -9 of the meta leader to an accepted registration: {told(measured)}")
+    tell(f"\n  kill -9 of the meta leader to an accepted registration: {told(measured)}")
 
 
 def test_a_node_that_hangs_is_fenced_and_comes_back_without_a_restart(cluster: LocalCluster) -> None:
@@ -213,7 +212,7 @@ def test_an_address_that_is_taken_is_a_clear_error(
 
 
 def test_nodes_started_in_any_order_found_one_cluster(
-    tmp_path: Path, tries: int, strangers: list[Stranger], capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, tries: int, strangers: list[Stranger], tell: Callable[[str], None]
 ) -> None:
     seed = random.SystemRandom().getrandbits(32)
     dice = random.Random(seed)
@@ -239,8 +238,7 @@ def test_nodes_started_in_any_order_found_one_cluster(
         assert {fact["nodes_alive"] for fact in facts} == {5}
         for one in nodes:
             one.kill()
-    with capsys.disabled():
-        print(f"\n  five nodes in any order found one cluster: {told(measured)} after the last start")
+    tell(f"\n  five nodes in any order found one cluster: {told(measured)} after the last start")
 
 
 def seconds_until_all_serve(nodes: list[Stranger], seed: int) -> float:

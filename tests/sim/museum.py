@@ -29,6 +29,7 @@ from tests.sim.simulation import Simulation
 from tests.sim.violation import Violation
 
 VOTERS_LEAST: Final = 3
+PASSING_SEEDS: Final = 3
 SEEDS_MAX: Final = 1_000
 """How far an ablation is looked for at most."""
 
@@ -316,7 +317,7 @@ EXHIBITS: Final = (
         (*_LOST, "election safety"),
         stage=((Steward, "next_configuration", _restless),),
         has_recovery=False,
-        found_at=74,
+        found_at=360,
     ),
     Exhibit(
         "founding with fewer than the expected nodes",
@@ -382,6 +383,20 @@ def first_catch(exhibit: Exhibit, seeds: Iterable[int]) -> tuple[int, Violation]
         if violation is not None and violation.check in exhibit.catches:
             return seed, violation
     return None
+
+
+Tour = tuple[bool, list[str]]
+"""Whether the schedule of some seed noticed that a check was missing; what was found although it was there."""
+
+
+def look_at(title: str) -> Tour:
+    """Visit an exhibit: take its check away, at best where that was noticed last, and put it back."""
+    (exhibit,) = [exhibit for exhibit in EXHIBITS if exhibit.title == title]
+    caught = first_catch(exhibit, (exhibit.found_at, *range(1, SEEDS_MAX + 1)))
+    if caught is None:
+        return False, []
+    seeds = sorted({caught[0], *range(1, PASSING_SEEDS + 1)})
+    return True, [str(found) for seed in seeds if (found := exhibit.run(seed, is_removed=False))]
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -24,14 +25,13 @@ MUST_HAPPEN = (
 
 
 @pytest.mark.timeout(900)
-def test_no_schedule_violates_anything(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_schedule_violates_anything(tell: Callable[[str], None]) -> None:
     account = runner.Account()
     seeds = [*runner.found_seeds(), *range(1, SCHEDULES + 1)]
     for outcome in runner.run_many(seeds):
         account.add(outcome)
         assert not outcome.violation, runner.report(outcome)
-    with capsys.disabled():
-        print(f"\n{account.text()}")
+    tell(f"\n{account.text()}")
     assert account.counts["batches"] == sum(300 for _ in seeds)
     for name in MUST_HAPPEN:
         assert account.counts[name], f"in {account.seeds} schedules nothing was counted under {name}"

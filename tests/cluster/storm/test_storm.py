@@ -38,11 +38,7 @@ def seed(request: pytest.FixtureRequest) -> int:
     return random.SystemRandom().getrandbits(32) if chosen is None else int(chosen)
 
 
-def test_nothing_acknowledged_is_lost(minutes: float, seed: int, capsys: pytest.CaptureFixture[str]) -> None:
-    def tell(text: str) -> None:
-        with capsys.disabled():
-            print(text, flush=True)
-
+def test_nothing_acknowledged_is_lost(minutes: float, seed: int, tell: Callable[[str], None]) -> None:
     again = f"make faults SEED={seed} MINUTES={minutes:g}"
     tell(f"\nstorm of seed {seed}; its plan again: {again}")
     with LocalCluster(NODES, partitions=PARTITIONS, data_dir=seed % 2 == 0) as cluster:
