@@ -203,13 +203,17 @@ class ControlPlane:
         self.chronicle.counters["protocol_errors"] += 1
         self.chronicle.tell_rarely("warning", f"bad {message.sender}", f"node {message.sender}: {error}", now)
 
-    def take_for_copies(self) -> list[PeerMessage]:
+    def take_for_copies(self) -> Sequence[PeerMessage]:
         """Return the messages that are about copies of partitions, and forget them."""
+        if not self._for_copies:
+            return ()
         taken, self._for_copies = self._for_copies, []
         return taken
 
-    def take_request_answers(self) -> list[tuple[int, int]]:
+    def take_request_answers(self) -> Sequence[tuple[int, int]]:
         """Return (number, version of the table) of decided requests for in-sync sets or leaders, and forget them."""
+        if not self._request_answers:
+            return ()
         taken, self._request_answers = self._request_answers, []
         return taken
 
@@ -444,14 +448,15 @@ class ControlPlane:
                 member = self.membership.members.get(name)
                 message.destination = member.incarnation if member is not None else 0
                 outbox.append((self._address_of(name), message))
-        for _, message in outbox:
-            message.cluster = message.cluster or self.cluster
-            message.source = self.incarnation
-            message.table_version = self.tracking.version
-            message.sender = self.enrolment.me.name
         if not outbox:
             return outbox
-        here = self.enrolment.me.peer
+        cluster, source, version = self.cluster, self.incarnation, self.tracking.version
+        here, me = self.enrolment.me.peer, self.enrolment.me.name
+        for _, message in outbox:
+            message.cluster = message.cluster or cluster
+            message.source = source
+            message.table_version = version
+            message.sender = me
         self._to_self += [message for address, message in outbox if address == here]
         return [(address, message) for address, message in outbox if address and address != here]
 

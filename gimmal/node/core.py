@@ -145,11 +145,12 @@ class NodeCore:
 
     def _hand_over(self, now: Instant) -> None:
         control, data = self.control, self.data
-        if control.lease_grants is not self._lease_grants or control.table is not data.table:
-            self._lease_grants = control.lease_grants
+        table, grants = control.table, control.lease_grants
+        if grants is not self._lease_grants or table is not data.table:
+            self._lease_grants = grants
             data.on_lease(control.lease_until())
-        if control.table is not data.table or control.incarnation != data.incarnation:
-            data.adopt(control.table, control.incarnation, now)
+        if table is not data.table or control.incarnation != data.incarnation:
+            data.adopt(table, control.incarnation, now)
         for number, version in control.take_request_answers():
             data.on_request_answered(number, version, now)
         for message in control.take_for_copies():

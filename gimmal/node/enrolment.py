@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 _ABANDON_AFTER_S: Final = 10.0
 _INTRODUCE_AFTER_S: Final = 3.0
-_NEVER: Final = float("inf")
 
 
 class Begun(NamedTuple):
@@ -217,12 +216,12 @@ class Enrolment:
 
     def next_deadline(self) -> float:
         """Return when to call `tick` next."""
-        founding, reception = self._founding, self.reception
-        return min(
-            self.contact.next_deadline(),
-            founding.next_deadline() if founding is not None else _NEVER,
-            reception.next_deadline() if reception is not None else _NEVER,
-        )
+        due_at = self.contact.next_deadline()
+        if self._founding is not None:
+            due_at = min(due_at, self._founding.next_deadline())
+        if self.reception is not None:
+            due_at = min(due_at, self.reception.next_deadline())
+        return due_at
 
     def tick(self, leader: str, now: float) -> list[Fact]:
         """Do what time asks for."""

@@ -220,8 +220,8 @@ class MetaShare:
         """Return when to call `tick` next."""
         if self._stands:
             return -_NEVER
-        watches_at = self.steward.next_deadline() if self.group.table is not None else _NEVER
-        return min(self.group.raft.next_deadline(), watches_at)
+        due_at, watches_at = self.group.raft.next_deadline(), self.steward.next_deadline()
+        return watches_at if watches_at < due_at and self.group.table is not None else due_at
 
     def tick(self, incarnation: int, suspicions: Suspicions, now: float) -> list[Fact]:
         """Do what time asks for; `incarnation` is this node's."""
@@ -264,12 +264,13 @@ class MetaShare:
         """
         raft = self.group.raft
         unsaved = raft.unsaved()
-        identity = Identity(self.cluster or _NO_CLUSTER, self.voter)
-        has_to_rewrite = self._is_reborn or identity.cluster != self._saved_cluster
+        cluster = self.cluster or _NO_CLUSTER
+        has_to_rewrite = self._is_reborn or cluster != self._saved_cluster
         if unsaved is None and not has_to_rewrite:
             return None
         if not self._is_durable:
             return Save(b"", replaces=False)
+        identity = Identity(cluster, self.voter)
         if has_to_rewrite or unsaved is None:
             return rewritten(identity, raft.stored)
         return save_of(identity, unsaved)

@@ -33,6 +33,13 @@ _NOT_OF_COPIES: Final[frozenset[type]] = frozenset(
 """After a turn with nothing but these, and no other table, copies are as they were."""
 
 
+def _may_be_of_copies(got: "Sequence[object]", sent: "Sequence[tuple[str, object]]") -> bool:
+    for item in got:
+        if type(item) not in _NOT_OF_COPIES:
+            return True
+    return any(type(message) not in _NOT_OF_COPIES for _, message in sent) if sent else False
+
+
 class Checks:
     """What the world calls. `counts` are of things seen to happen."""
 
@@ -62,14 +69,14 @@ class Checks:
             for name, number in host.watch.happenings().items():
                 self.counts[name] += number
 
-    def on_turn(self, host: "Host", messages: "Sequence[object]" = ()) -> None:
+    def on_turn(self, host: "Host", got: "Sequence[object]" = (), sent: "Sequence[tuple[str, object]]" = ()) -> None:
         """Look at a host after its turn, in which it got and sent messages."""
         watch = host.watch
         assert watch is not None
         if watch.voter != host.voter:
             raise Violation("a voter keeps its word", f"{host.voter} calls itself {watch.voter} now")
         identity = watch.identity()
-        if identity != host.identity:
+        if identity is not host.identity and identity != host.identity:
             self.tables.on_identity(host, identity)
         table = watch.table()
         is_new_table = table is not host.table
@@ -77,9 +84,9 @@ class Checks:
             self.tables.on_table(host, table)
         self.leases.on_turn(host, self.tables.newest_of(identity.cluster))
         state = watch.raft()
-        if state != host.raft:
+        if state is not host.raft and state != host.raft:
             self.raft.on_state(host, state)
-        if host.group == HOME and (is_new_table or not _NOT_OF_COPIES.issuperset(map(type, messages))):
+        if host.group == HOME and (is_new_table or _may_be_of_copies(got, sent)):
             self.copies.on_turn(host)
 
     def _on_newest(self, earlier: Table, later: Table) -> None:

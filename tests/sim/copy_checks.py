@@ -90,7 +90,7 @@ class CopyChecks:
         assert watch is not None
         for state in watch.copies():
             before = known.get(state.partition)
-            if before != state:
+            if before is not state and before != state:
                 known[state.partition] = state
                 if before is not None and before.life != state.life:
                     before = None
@@ -200,7 +200,8 @@ class CopyChecks:
                     continue
                 base, _ = watch.copy_base(number)
                 for seq in range(max(1, base), history.committed_max + 1):
-                    if seq in history.committed:
+                    known = history.committed.get(seq)
+                    if known is not None and watch.copy_epoch_at(number, seq) != known.entry[0]:
                         self._must_hold(host, watch, history, seq, "is in sync or eligible without")
             self._counts["audits"] += 1
 

@@ -24,12 +24,14 @@ COPIES: Final = 3
 class NodeWatch:
     """Reads what a `NodeCore` believes."""
 
-    __slots__ = ("_control", "_data", "_identity", "_log_numbers", "_logs")
+    __slots__ = ("_control", "_copies", "_data", "_identity", "_log_numbers", "_logs", "_raft")
 
     def __init__(self, core: NodeCore) -> None:
         self._control = core.control
         self._data = core.data
         self._identity = NOBODY
+        self._raft: RaftState | None = None
+        self._copies: dict[int, CopyState] = {}
         self._logs: dict[int, Log] = {}  # by partition, and how many there have been: names of logs for the checks
         self._log_numbers: Counter[int] = Counter()
 
@@ -50,8 +52,11 @@ class NodeWatch:
         if not self._control.cluster:
             return None
         raft = self._control.meta.group.raft
-        log = raft.log
-        return RaftState(raft.term, raft.role is Role.LEADER, raft.commit_index, log.last_index, log.last_term)
+        log, known = raft.log, self._raft
+        state = (raft.term, raft.role is Role.LEADER, raft.commit_index, log.last_index, log.last_term)
+        if state != known:
+            self._raft = known = RaftState(*state)
+        return known
 
     def base(self) -> tuple[int, int]:
         log = self._control.meta.group.raft.log
@@ -76,25 +81,26 @@ class NodeWatch:
         return self._data.serving.serves(partition)
 
     def copies(self) -> Sequence[CopyState]:
-        found, logs = [], self._logs
+        found, logs, known = [], self._logs, self._copies
         for partition, copy in self._data.serving.holdings.replicas.items():
             log, view = copy.log, copy.view
             if logs.get(partition) is not log:
                 logs[partition] = log
                 self._log_numbers[partition] += 1
-            found.append(
-                CopyState(
-                    partition,
-                    copy.me.number,
-                    copy.epoch,
-                    view.version if view is not None else 0,
-                    copy.leading is not None,
-                    copy.commit,
-                    log.last,
-                    log.last_epoch,
-                    self._log_numbers[partition],
-                )
+            state = (
+                partition,
+                copy.me.number,
+                copy.epoch,
+                view.version if view is not None else 0,
+                copy.leading is not None,
+                copy.commit,
+                log.last,
+                log.last_epoch,
+                self._log_numbers[partition],
             )
+            if known.get(partition) != state:
+                known[partition] = CopyState(*state)
+            found.append(known[partition])
         return found
 
     def copy_base(self, partition: int) -> tuple[int, int]:

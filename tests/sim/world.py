@@ -263,7 +263,7 @@ class World:
         outgoing = core.drain_for_nodes()
         for level, text in core.complaints():
             self._complained(host, level, text)
-        self.checks.on_turn(host, [*inbox, *[message for _, message in outgoing]])
+        self.checks.on_turn(host, inbox, outgoing)
         if has_saved and outgoing and host.doomed_at == WHILE_SENDING and self.may_die(host):
             self._send(host, outgoing[: self.dice.randrange(len(outgoing))], time)
             self._dies_at(host, WHILE_SENDING)

@@ -105,8 +105,9 @@ class Contact:
 
     def next_deadline(self) -> float:
         """Return when to call `tick` next."""
-        requests = min((request.send_at for request in self._request_by_number.values()), default=_NEVER)
-        return min(self._beat_at, requests)
+        if not self._request_by_number:
+            return self._beat_at
+        return min(self._beat_at, *(request.send_at for request in self._request_by_number.values()))
 
     def tick(self, now: float) -> None:
         """Send what is due."""

@@ -27,7 +27,7 @@ class Durability:
 
     def may_be_told(self, hard_state: HardState, log: Log) -> bool:
         """Say whether messages that stand for all this may leave. A snapshot of entries that are saved may wait."""
-        return self.index == log.last_index and self._changed(hard_state) is None
+        return self.index == log.last_index and hard_state == self._hard_state
 
     def unsaved(self, hard_state: HardState, log: Log) -> Unsaved | None:
         """Return what is not saved, or None."""

@@ -122,6 +122,8 @@ class Log:
     def configurations_from(self, index: int) -> list[Configuration]:
         """Return the configuration as of an entry that is not before the base, and those that came after it."""
         assert self.base_index <= index <= self.last_index, f"entry {index} is not in the log"
+        if self._configurations[-1][0] <= index:
+            return [self._configurations[-1][1]]  # as nearly always
         first = bisect_right(self._configurations, index, key=lambda since: since[0]) - 1
         return [configuration for _, configuration in self._configurations[first:]]
 
