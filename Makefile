@@ -27,7 +27,7 @@ command -v redis-server >/dev/null || { \
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sim small ablations faults bench failover placement membership clean
+.PHONY: help demo test check sim small leases ablations faults bench failover placement membership clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +55,9 @@ sim: $(VENV)/.dev ## whole clusters in virtual time (SEEDS=1000, or SEED=7 to re
 
 small: $(VENV)/.dev ## replicas in a small world (SEEDS=10000, or SEED=7 to replay one)
 	@$(BIN)/python -m tests.small $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),10000)) $(ARGS)
+
+leases: $(VENV)/.dev ## leases in a small world (SEEDS=1000, or SEED=7 to replay one)
+	@$(BIN)/python -m tests.leases $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) $(ARGS)
 
 ablations: $(VENV)/.dev ## take each rule of replication away, and see after how many schedules that is noticed (ARGS=--write for the page)
 	@$(BIN)/python -m tests.small --ablations $(ARGS)

@@ -11,11 +11,12 @@ from typing import Final
 
 from gimmal.cluster.raft import read_journal
 from gimmal.errors import ConfigError
+from gimmal.node.clocks import read_clocks
 from gimmal.node.config import NodeConfig
 from gimmal.node.core import NodeCore
 from gimmal.node.fault_injection import FaultFile
 from gimmal.node.journal_file import JournalFile
-from gimmal.node.server import Server, read_clocks
+from gimmal.node.server import Server
 
 logger = logging.getLogger("gimmal.node")
 

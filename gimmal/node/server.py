@@ -9,13 +9,13 @@ Nothing waits inside, but for the disk.
 import asyncio
 import logging
 import signal
-import time
 from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
 import zmq
 
 from gimmal.errors import ConfigError, GimmalError, LocalProtocolError, RemoteProtocolError
+from gimmal.node.clocks import drained, read_clocks
 from gimmal.node.core import NodeCore
 from gimmal.node.fault_injection import FaultFile, FaultyLinks
 from gimmal.node.journal_file import JournalFile
@@ -36,15 +36,9 @@ _FAREWELL_S: Final = 0.3
 """For how long a node that has handed over tells its clients so."""
 _SAVES_PER_TURN_MAX: Final = 1_000
 _NEVER: Final = float("inf")
-_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 _LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 _Socket = TypeVar("_Socket", bound=ListeningSocket)
-
-
-def read_clocks() -> Instant:
-    """Return the two clocks of this machine; `seconds` goes on while the machine is suspended."""
-    return Instant(time.clock_gettime(_CLOCK), time.time_ns() // 1_000_000)
 
 
 class Server:
@@ -159,10 +153,9 @@ class Server:
     def _on_clients(self) -> None:
         if self._stopped.is_set():
             return
-        received, has_more = self._clients.receive()
+        received, has_more, now = drained(self._clients.receive, read_clocks)
         if self._faults is not None and self._faults.filter().loses_clients:
             received = []
-        now = read_clocks()
         core = self._core
         for peer, frame in received:
             try:
@@ -178,9 +171,8 @@ class Server:
     def _on_nodes(self) -> None:
         if self._stopped.is_set():
             return
-        received, has_more = self._nodes.receive()
+        received, has_more, now = drained(self._nodes.receive, read_clocks)
         faults = self._faults.filter() if self._faults is not None else None
-        now = read_clocks()
         for _, frame in received:
             try:
                 if frame is None:

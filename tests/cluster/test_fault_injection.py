@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import zmq
 
+from gimmal.node.clocks import read_clocks
 from gimmal.node.core import NodeCore
 from gimmal.node.fault_injection import FaultFile, FaultyLinks
 from gimmal.node.peer_transport import PeerLinks
-from gimmal.node.server import Server, read_clocks
+from gimmal.node.server import Server
 from gimmal.testing.faults import FaultLog
 from gimmal.types import Instant
 from gimmal.wire.codec import encode

@@ -7,8 +7,9 @@ import socket
 
 import pytest
 
+from gimmal.node.clocks import read_clocks
 from gimmal.node.core import NodeCore
-from gimmal.node.server import Server, read_clocks
+from gimmal.node.server import Server
 from gimmal.wire import limits
 from gimmal.wire.messages import Message, Status
 from gimmal.wire.peer_messages import BLANK, PeerMessage, View
