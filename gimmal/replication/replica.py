@@ -131,7 +131,7 @@ class Replica:
         for seq in range(self.commit + 1, log.last + 1):
             apply(seq, log.entries[seq - log.base - 1])
         log.forget(log.last)
-        self.log = Log(epoch * _NUMBERS_PER_EPOCH, log.last_epoch, log.now_ms, log.memory)
+        self.log = Log(epoch * _NUMBERS_PER_EPOCH, epoch, log.now_ms, log.memory)  # so that it is seen to count
         self.commit = self.log.base
 
     def depose(self) -> list[Any]:

@@ -6,6 +6,7 @@ from gimmal.types import Incarnation
 from gimmal.wire import commands
 from gimmal.wire.codec import pack_value
 from gimmal.wire.messages import Refusal
+from gimmal.wire.peer_messages import SnapshotAck
 from tests.unit.holdings_group import Copies
 
 OPEN = (commands.OPEN_SESSION,)
@@ -30,8 +31,8 @@ def with_n3_behind() -> Copies:
     return copies
 
 
-def lead_by_force(copies: Copies) -> None:
-    """n3 is told to lead with what it has; n2 comes back, and is in sync with it."""
+def elect_by_force(copies: Copies) -> None:
+    """n3 is told to lead with what it has, and n2 comes back."""
     for name in ("n1", "n2"):
         copies.fence(name, is_restarted=False)
     copies.version += 1
@@ -39,6 +40,11 @@ def lead_by_force(copies: Copies) -> None:
     copies.cuts.clear()
     copies.unfence("n2")
     copies.tell("n2", "n3")
+
+
+def lead_by_force(copies: Copies) -> None:
+    """The same, and n2 is in sync with it."""
+    elect_by_force(copies)
     copies.settle()
     copies.alter("n2", "n3")
     copies.tell("n2", "n3")
@@ -85,6 +91,18 @@ def test_the_survivor_keeps_all_it_has_and_the_others_take_it() -> None:
     copies.write("n2", "newer")
     copies.run(0.2)
     assert copies.keys("n3") == copies.keys("n2") == ["old", "new", "newer"]
+
+
+def test_what_a_copy_took_from_the_survivor_counts_before_anything_is_written() -> None:
+    """It would drop that again when it hears of the next row, and its leader would never know."""
+    copies = with_n3_behind()
+    elect_by_force(copies)
+    copies.deliver_until(SnapshotAck)
+    copies.drop()
+    copies.tell("n2")
+    assert copies.keys("n2") == ["old"]
+    copies.run(2.0)
+    assert copies.replica("n2").log.last == copies.replica("n3").log.last
 
 
 def test_a_lost_partition_that_is_led_by_force_does_not_count_from_the_beginning() -> None:
