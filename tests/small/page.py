@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from tests.small.ablation import Ablation
+from tests.small.ablation import RECOVERY, Ablation
 from tests.small.registries import REGISTRIES
 from tests.small.search import Found
 
@@ -48,6 +48,6 @@ def _row(rule: Ablation, found: Found) -> str:
     text = " ".join(found.text.split()).replace("|", "/")
     short = text if len(text) <= _TEXT_MAX else text[: _TEXT_MAX - 1] + "…"
     if found.is_stuck:
-        short = f"does not go on: {short}"
+        short = "does not go on: " + short.removeprefix(f"{RECOVERY}: ")
     also = f"; {transcript}" if rule.transcript else ""
     return f"| {rule.title} | {short}{also} | {found.place:,} |"
