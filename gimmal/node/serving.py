@@ -466,7 +466,6 @@ class Serving:
         text = (
             f"{len(view.in_sync)} copies of partition {replica.partition} are in sync, and {view.least} must be"
             if len(view.in_sync) < view.least
-            else f"{self.me.name} is cut off from the {'meta group' if view.least == 1 else 'other copies'}, and may not "
-            f"lead partition {replica.partition} any more"
+            else f"{self.me.name} is cut off, and may not lead partition {replica.partition} any more"
         )
         self._replies.refuse(peer, number, Refusal.NOT_ENOUGH_REPLICAS, text)
