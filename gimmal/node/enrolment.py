@@ -354,6 +354,8 @@ class Enrolment:
 
     def _askable(self) -> Sequence[str]:
         """Return the peer addresses that may be asked for the leader: voters first, else whoever is known."""
+        if self._meta.is_leader:
+            return (self.me.peer,)  # a lone one, told that another leads, would ask nobody any more
         table = self._table
         voters = [row.peer for row in table.nodes if row.voter in table.voters] if table is not None else []
         return [address for address in (*voters, *self._known_peers, *self._settings.seeds) if address != self.me.peer]

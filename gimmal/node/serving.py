@@ -312,12 +312,10 @@ class Serving:
         """Answer a read without a lease: when the other copies have confirmed that this one leads still."""
         leading = replica.leading
         assert leading is not None, "what is served here is led here"
-        if not leading.can_commit:
-            self._refuse_not_enough(replica, peer, operation[0])
-        elif leading.must_have:
+        if leading.can_commit and leading.must_have:
             self.holdings.confirm(replica, WaitingRead(peer, operation))
-        else:
-            self._read(replica, peer, operation)  # this is the only copy
+        else:  # with one copy nobody can confirm: its node may have been replaced, if the meta group cannot be asked
+            self._refuse_not_enough(replica, peer, operation[0])
 
     def _read(self, replica: Replica, peer: bytes, operation: Operation) -> None:
         """Answer a read: it is certain that nobody has committed what is not here."""
@@ -468,6 +466,6 @@ class Serving:
         text = (
             f"{len(view.in_sync)} copies of partition {replica.partition} are in sync, and {view.least} must be"
             if len(view.in_sync) < view.least
-            else f"{self.me.name} is cut off from the copies of partition {replica.partition}"
+            else f"{self.me.name} is cut off, and may not lead partition {replica.partition} any more"
         )
         self._replies.refuse(peer, number, Refusal.NOT_ENOUGH_REPLICAS, text)

@@ -210,11 +210,14 @@ class Holdings:
         }
 
     def heard_at_s(self, replica: Replica) -> float:
-        """Return up to when every member of MaxISR is known to have followed this leader, in seconds."""
+        """Return up to when all others of MaxISR are known to have followed this leader, in seconds.
+
+        That is never if there are none: nobody would have told a leader that is alone of another.
+        """
         leading = replica.leading
         if leading is None:
             return -_NEVER
-        return min((progress.stream.heard_at_s for progress in leading.must_have), default=_NEVER)
+        return min((progress.stream.heard_at_s for progress in leading.must_have), default=-_NEVER)
 
     # -- in ---------------------------------------------------------------------------------------------------------
 

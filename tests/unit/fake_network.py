@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any, TypeVar
 
 from gimmal.client.calls import Call
@@ -169,6 +170,7 @@ class World:
         for row in table.nodes:
             if names is None or row.name in names:
                 core = DataPlane(row.name, MemoryLimits(), self.dice, self.instant())
+                core.on_lease(inf)
                 core.adopt(table, row.incarnation, self.instant())
                 self.cores[row.networks[0][1].client] = core
 

@@ -44,6 +44,7 @@ def later(seconds: float) -> Instant:
 
 def new_core(memory_limits: MemoryLimits | None = None, table: Table = TABLE, name: str = "n1") -> DataPlane:
     core = DataPlane(name, memory_limits or MemoryLimits(), random.Random(1), START)
+    core.on_lease(inf)
     row = table.node(name)
     core.adopt(table, row.incarnation if row else 0, START)
     return core

@@ -329,3 +329,15 @@ def test_who_is_alone_waits_for_nobody(planes: Planes) -> None:
     planes.adopt("n1")
     planes["n1"].leave(planes.instant())
     assert planes["n1"].has_left
+
+
+def test_the_only_copy_serves_under_a_lease_and_else_refuses() -> None:
+    """Its name may belong to another process by now, which began again with nothing, or was told to."""
+    planes = Planes("n1")
+    planes.run(0.1)
+    assert planes.answered("n1", set_(b"k"), get(b"k"), epoch=1)[0] is True
+    planes["n1"].on_lease(planes.now)
+    assert planes.answered("n1", set_(b"k"), get(b"k"), epoch=1) == [Refusal.NOT_ENOUGH_REPLICAS] * 2
+    assert planes.answered("n1", get(b"k")) == [TWO + ONE], "any copy may answer that"
+    planes["n1"].on_lease(planes.now + 1)
+    assert planes.answered("n1", set_(b"k"), epoch=1) == [True]
