@@ -119,7 +119,7 @@ def _lower_term_accepted(original: Any) -> Any:
 
 
 def _any_term_counts(original: Any) -> Any:
-    def answer_leader(raft: Raft, message: Any, answer: Any) -> None:
+    def answer_leader(raft: Raft, message: Any, answer: tuple[bool, int, int]) -> None:
         raft._post(AppendReply(*RAFT_BLANK, raft.me, message.voter, raft.term, *answer, message.round))
 
     return answer_leader
