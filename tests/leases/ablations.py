@@ -23,6 +23,7 @@ from gimmal.cluster.meta.contact import Contact
 from gimmal.cluster.meta.grants import Grants, Waiting
 from gimmal.cluster.meta.steward import Steward
 from gimmal.cluster.raft import Raft
+from gimmal.cluster.raft.ledger import Answer
 from gimmal.cluster.table import Table
 from gimmal.node import clocks
 from gimmal.node.meta_share import MetaShare
@@ -111,7 +112,7 @@ def _lower_term_accepted(original: Any) -> Any:
             last = append.prev_index + len(append.entries)
             index = min(last, raft.last_index)
             me, leader, term = raft.me, append.voter, append.term
-            raft._post(AppendReply(*RAFT_BLANK, me, leader, term, True, index, term, append.round))
+            raft._post(AppendReply(*RAFT_BLANK, me, leader, term, False, index, term, append.round))
         else:
             original(raft, append, now)
 
@@ -119,7 +120,7 @@ def _lower_term_accepted(original: Any) -> Any:
 
 
 def _any_term_counts(original: Any) -> Any:
-    def answer_leader(raft: Raft, message: Any, answer: Any) -> None:
+    def answer_leader(raft: Raft, message: Any, answer: Answer) -> None:
         raft._post(AppendReply(*RAFT_BLANK, raft.me, message.voter, raft.term, *answer, message.round))
 
     return answer_leader
