@@ -18,6 +18,8 @@ QUICK = {
     "no wait after an M election": 5,
     "counted from receipt": 6,
     "now of the node before the drain": 16,
+    "hand-over keeps reading": 3,
+    "hand-over resumes on timeout": 3,
 }
 
 
