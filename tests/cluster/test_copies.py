@@ -97,6 +97,7 @@ def test_every_node_may_be_killed_in_turn_while_clients_write(capsys: pytest.Cap
                 writers.wait_for(20)
                 cluster.start(name)
                 began_at = time.monotonic()
+                cluster.wait_healthy()  # else the next one killed may leave too few voters
                 wait_until(lambda: has_all_in_sync(cluster), f"{name} has caught up")
             wait_until(lambda: has_balance(cluster), "leaders have spread")
             with capsys.disabled():

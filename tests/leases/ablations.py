@@ -12,7 +12,6 @@ An ablation changes the product's own functions. Some need more than one change,
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from gimmal.cluster.meta.contact import Contact
 from gimmal.cluster.meta.grants import Grants, Waiting
 from gimmal.cluster.meta.steward import Steward
 from gimmal.cluster.raft import Raft
+from gimmal.cluster.raft.ledger import Answer
 from gimmal.cluster.table import Table
 from gimmal.node import clocks
 from gimmal.node.meta_share import MetaShare
@@ -31,14 +31,7 @@ from gimmal.replication.replica import Replica
 from gimmal.types import Incarnation
 from gimmal.wire.peer_messages import RAFT_BLANK, AppendEntries, AppendReply, Heartbeat, HeartbeatReply
 from tests.sim.museum import Change
-
-
-@dataclass(frozen=True)
-class Ablation:
-    """A rule that can be taken away."""
-
-    title: str
-    changes: tuple[Change, ...]
+from tests.small.ablation import Ablation
 
 
 def _always(answer: object) -> Callable[[Any], Any]:
@@ -111,7 +104,7 @@ def _lower_term_accepted(original: Any) -> Any:
             last = append.prev_index + len(append.entries)
             index = min(last, raft.last_index)
             me, leader, term = raft.me, append.voter, append.term
-            raft._post(AppendReply(*RAFT_BLANK, me, leader, term, True, index, term, append.round))
+            raft._post(AppendReply(*RAFT_BLANK, me, leader, term, False, index, term, append.round))
         else:
             original(raft, append, now)
 
@@ -119,7 +112,7 @@ def _lower_term_accepted(original: Any) -> Any:
 
 
 def _any_term_counts(original: Any) -> Any:
-    def answer_leader(raft: Raft, message: Any, answer: tuple[bool, int, int]) -> None:
+    def answer_leader(raft: Raft, message: Any, answer: Answer) -> None:
         raft._post(AppendReply(*RAFT_BLANK, raft.me, message.voter, raft.term, *answer, message.round))
 
     return answer_leader
@@ -206,28 +199,37 @@ LEAST_MARGIN: Final[Change] = (steward, "_WAIT_S", _is(LEASE_S * (1 + DRIFT_MAX)
 _UNVERSIONED: Final[Change] = (Lease, "on_granted", _without_version)
 
 ABLATIONS: Final = (
-    Ablation("no wait by M", ((Steward, "_may_be_fenced", _always(True)),)),
+    Ablation("no wait by M", ((Steward, "_may_be_fenced", _always(True)),), "leases_no_wait"),
     Ablation(
         "grant to a fenced node",
         ((MetaShare, "on_heartbeat", _heard_of_any), (MetaShare, "_grant", _granted_to_any), _UNVERSIONED),
+        "leases_fenced",
     ),
-    Ablation("no wait after an M election", ((Steward, "start", _not_after_the_election),)),
-    Ablation("a move that skips the wait", ((MetaShare, "_advise", _decides_itself),)),
-    Ablation("now of the node before the drain", ((clocks, "drained", _read_before(is_of_clients=True)),)),
+    Ablation("no wait after an M election", ((Steward, "start", _not_after_the_election),), "leases_election"),
+    Ablation("a move that skips the wait", ((MetaShare, "_advise", _decides_itself),), "leases_move"),
+    Ablation(
+        "now of the node before the drain",
+        ((clocks, "drained", _read_before(is_of_clients=True)),),
+        "leases_node_drain",
+    ),
     Ablation("now of the voter before the drain", ((clocks, "drained", _read_before(is_of_clients=False)),)),
-    Ablation("grant without version", (_UNVERSIONED,)),
-    Ablation("counted from receipt", ((Contact, "receive", _from_receipt),)),
-    Ablation("quorum round before the heartbeat", ((Grants, "on_heartbeat", _waits_for(rounds_less=1)),)),
-    Ablation("no quorum round", ((Grants, "on_heartbeat", _waits_for(rounds_less=1 << 40)),)),
+    Ablation("grant without version", (_UNVERSIONED,), "leases_version"),
+    Ablation("counted from receipt", ((Contact, "receive", _from_receipt),), "leases_receipt"),
+    Ablation(
+        "quorum round before the heartbeat", ((Grants, "on_heartbeat", _waits_for(rounds_less=1)),), "leases_round"
+    ),
+    Ablation("no quorum round", ((Grants, "on_heartbeat", _waits_for(rounds_less=1 << 40)),), "leases_round"),
     Ablation("voters accept a lower term", ((Raft, "_on_append", _lower_term_accepted),)),
     Ablation("rounds of an older term count", ((Raft, "_answer_leader", _any_term_counts),)),
-    Ablation("no drift allowance", ((lease, "_USABLE_S", _is(LEASE_S)), LEAST_MARGIN)),
-    Ablation("clock that stops in suspend", ((clocks, "CLOCK", _is(time.CLOCK_MONOTONIC)),)),
-    Ablation("no margin", ((steward, "_WAIT_S", _is(LEASE_S)),)),
+    Ablation("no drift allowance", ((lease, "_USABLE_S", _is(LEASE_S)), LEAST_MARGIN), "leases_drift"),
+    Ablation("clock that stops in suspend", ((clocks, "CLOCK", _is(time.CLOCK_MONOTONIC)),), "leases_suspend"),
+    Ablation("no margin", ((steward, "_WAIT_S", _is(LEASE_S)),), "leases_drift"),
     Ablation(
-        "hand-over keeps reading", ((Serving, "hand_over", _keeps_reading), (Serving, "_lead", _leads_while_leaving))
+        "hand-over keeps reading",
+        ((Serving, "hand_over", _keeps_reading), (Serving, "_lead", _leads_while_leaving)),
+        "leases_give",
     ),
-    Ablation("hand-over resumes on timeout", ((Serving, "tick", _resumes),)),
+    Ablation("hand-over resumes on timeout", ((Serving, "tick", _resumes),), "leases_give"),
 )
 
 BY_TITLE: Final = {ablation.title: ablation for ablation in ABLATIONS}

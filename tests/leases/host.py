@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from gimmal.cluster.meta import commands
 from gimmal.cluster.meta.group import genesis
-from gimmal.cluster.raft import Configuration, Identity, Stored, rewritten
+from gimmal.cluster.raft import EMPTY, Configuration, Identity, Stored, rewritten
 from gimmal.node import clocks
 from gimmal.node.core import NodeCore
 from gimmal.types import Instant
@@ -24,8 +24,8 @@ from tests.unit.test_control_plane import settings
 
 _START_MS: Final = 1_700_000_000_000
 _FOUNDERS: Final = tuple(registration(name) for name in NAMES)
-_VOTERS: Final = tuple(founder.voter for founder in _FOUNDERS)
-_HOLDERS: Final = ((0, 1, 2), (1, 2, 0), (2, 0, 1), (0, 2, 1))
+_VOTERS: Final = tuple(founder.voter for founder in _FOUNDERS[:3])
+_HOLDERS: Final = ((0, 1, 2), (1, 3, 0), (3, 0, 2), (3, 2, 1))
 PARTITIONS: Final = len(_HOLDERS)
 
 _FOUNDING: Final = (commands.FOUND, CLUSTER, 3, commands.REFUSE, tuple(map(tuple, _FOUNDERS)), _HOLDERS)
@@ -57,9 +57,10 @@ class Host:
         self.hangs = False
         self.from_nodes, self.from_clients = Socket(is_of_clients=False), Socket(is_of_clients=True)
         origin = genesis(Configuration(_VOTERS, ()), _FOUNDING)
-        voter = _VOTERS[NAMES.index(name)]
-        journal = rewritten(Identity(CLUSTER, voter), Stored(1, None, origin, ())).data
-        changes: dict[str, Any] = {"expect": 0, "partitions": PARTITIONS, "copies": len(NAMES)}
+        number = NAMES.index(name)
+        stored = Stored(1, None, origin, ()) if number < len(_VOTERS) else Stored(0, None, EMPTY, ())
+        journal = rewritten(Identity(CLUSTER, _FOUNDERS[number].voter), stored).data
+        changes: dict[str, Any] = {"expect": 0, "partitions": PARTITIONS, "copies": 3, "seeds": ("a:7701", "b:7701")}
         self.core = NodeCore(settings(name, **changes), journal, Random(f"{name} {seed}"), self.read())
         self.sent: list[tuple[str, PeerMessage]] = []
         self.answers: list[tuple[bytes, Message]] = []
@@ -115,4 +116,4 @@ class Host:
         seconds = self.core.next_deadline()
         if clocks.CLOCK != time.CLOCK_BOOTTIME:
             seconds += self.slept_s
-        return max(self.time, self.clock.time_of(seconds)) if seconds < float("inf") else float("inf")
+        return max(self.time, self.clock.time_of(seconds)) + 1e-6 if seconds < float("inf") else float("inf")

@@ -10,7 +10,7 @@ from typing import Final
 
 from gimmal.cluster.lease import DRIFT_MAX
 
-NAMES: Final = "abc"
+NAMES: Final = "abcd"
 
 REFUSE: Final = "refuse"
 ELECT: Final = "elect"

@@ -14,7 +14,7 @@ from tests.sim.violation import Violation
 from tests.small.runner import Account, Outcome
 from tests.small.trace import Trace
 
-__all__ = ["Account", "Outcome", "first_catch", "play", "replay", "report", "run_many", "run_one"]
+__all__ = ["Account", "Outcome", "play", "replay", "report", "run_many", "run_one"]
 
 PROCESSES: Final = multiprocessing.cpu_count()
 _CHUNK: Final = 20
@@ -55,11 +55,6 @@ def run_many(seeds: Iterable[int], processes: int = PROCESSES) -> Iterator[Outco
         return
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         yield from pool.imap(run_one, seeds, _CHUNK)
-
-
-def first_catch(changes: tuple[Change, ...], seeds: Iterable[int]) -> Outcome | None:
-    """Take a rule away; return the first schedule that notices."""
-    return next((outcome for outcome in (run_one(seed, changes) for seed in seeds) if outcome.check), None)
 
 
 def replay(seed: int, without: tuple[Change, ...] = (), show: Callable[[str], None] | None = None) -> tuple[str, Trace]:

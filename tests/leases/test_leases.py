@@ -14,8 +14,12 @@ SCHEDULES = 200
 MUST_HAPPEN = ("reads", "answers under a lease", "leaders")
 QUICK = {
     "no wait by M": 1,
-    "grant to a fenced node": 9,
-    "no wait after an M election": 9,
+    "grant to a fenced node": 3,
+    "no wait after an M election": 5,
+    "counted from receipt": 6,
+    "now of the node before the drain": 16,
+    "hand-over keeps reading": 3,
+    "hand-over resumes on timeout": 3,
 }
 
 

@@ -1,4 +1,4 @@
-"""Three nodes that vote and hold copies of two partitions: whole cores, in true time that only the world knows.
+"""Four nodes that hold copies of a few partitions, three of which vote: whole cores, in a time that none of them knows.
 
 Each has a clock of its own. Messages take a moment, or are lost, or lie in a link or in a socket's buffer until it is
 much later. Processes hang, also between two lines of a turn. Voters believe that their leader is gone, and the leader
@@ -153,7 +153,7 @@ class World:
             del self._timers[host.name]
             host.time = self.time
             if not host.hangs:
-                if host.wakes_at() <= self.time + 1e-9:
+                if host.wakes_at() <= self.time + 3e-6:
                     self.turn(host, host.on_timer)
                 else:
                     self._arm(host)
@@ -201,6 +201,7 @@ class World:
             host.time = self.time
             self.witness.read(host, partition)
             self.look(host, host.from_clients)
+        self._read_old()
         self.later(_READ_EVERY_S, self._read)
 
     def _fault(self) -> None:
@@ -333,19 +334,27 @@ class World:
         self._refuse_this(victim)
 
     def _depose(self) -> None:
-        """Voters and their leader do not hear each other, but nodes do; another is elected, and has it fenced."""
+        """Voters and their leader do not hear each other; another is elected, and has somebody fenced.
+
+        Whoever has no vote goes on asking the old leader, and is cut off from the others; or it is the old leader.
+        """
         leader, dice = self.leader(), self.dice
         lasts_s = dice.uniform(0.1, 0.7)
         links = self._links_to(leader) + self._links_from(leader)
-        self._cut(links, _of_raft, lasts_s, is_lost=dice.random() < 0.3)
+        self._cut(links, _of_raft, max(lasts_s, dice.choice((0.0, 0.9))), is_lost=dice.random() < 0.3)
+        if dice.random() < 0.3 and not leader.hangs:
+            leader.hangs = True
+            self.later(lasts_s, lambda: self.resume(leader, 0.0))
         self._elect()
+        victim = dice.choice((leader, self.hosts[-1], self.hosts[-1]))
         for _ in range(2):
-            self.later(dice.uniform(0.05, 0.6), lambda: self._refuse_this(leader))
-        if dice.random() < 0.7:
-            self.later(
-                lasts_s + dice.uniform(0.0, 0.1),
-                lambda: self._cut(self._links_to(leader), _any, dice.uniform(0.9, 1.4), is_lost=True),
-            )
+            self.later(dice.uniform(0.05, 0.6), lambda: self._refuse_this(victim))
+        deaf = [link for link in self._links_to(victim) if link[0] != leader.name]
+        if victim is not leader:
+            self._cut(deaf, _any, dice.uniform(1.2, 2.0), is_lost=True)
+        elif dice.random() < 0.7:
+            at = lasts_s + dice.uniform(0.0, 0.1)
+            self.later(at, lambda: self._cut(deaf, _any, dice.uniform(0.9, 1.4), is_lost=True))
 
     def _hand_over(self) -> None:
         """A node hands over what it leads, and then may hear nothing for a while."""

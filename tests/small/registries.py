@@ -2,6 +2,8 @@
 
 from typing import Final
 
+from tests.leases import runner as leases
+from tests.leases.ablations import ABLATIONS as LEASES
 from tests.small import runner
 from tests.small.ablation import Registry
 from tests.small.ablations import MISSING_ONCE, REPLICATION, SNAPSHOTS
@@ -9,6 +11,7 @@ from tests.small.session_ablations import SESSIONS
 
 REGISTRIES: Final = (
     Registry("Replication", REPLICATION, runner.run_one),
+    Registry("Leases", LEASES, leases.run_one),
     Registry("Sessions", SESSIONS, runner.run_one),
     Registry("Snapshots", SNAPSHOTS, runner.run_one),
     Registry("Missing once", MISSING_ONCE, runner.run_one),

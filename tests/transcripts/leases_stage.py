@@ -1,4 +1,4 @@
-"""The stage of leases: three whole nodes that vote and hold all copies. Partitions 0 and 3 are a's, 1 b's, 2 c's.
+"""The stage of leases: four whole nodes, a, b and c with a vote. Partition 0 is a's, 1 is b's, 2 and 3 are d's.
 
     nodes                  begin: a leads the meta group, and everybody has a lease
     clock b 1.02           from now on a clock runs at this rate, against true time
@@ -43,7 +43,7 @@ class Stage:
     """Performs the commands above."""
 
     def __init__(self) -> None:
-        self.world = World(Plan(1, (1.0,) * 3, (0.0,) * 3, 0.001, 0.0, 0.0, {}, 1.0))
+        self.world = World(Plan(1, (1.0,) * 4, (0.0,) * 4, 0.001, 0.0, 0.0, {}, 1.0))
         self.world.on_answers = self.on_answers
         self.kept: list[tuple[Host, Host, PeerMessage]] = []
         self.world.keep = lambda *letter: self.kept.append(letter)
