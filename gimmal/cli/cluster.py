@@ -260,12 +260,17 @@ def health(
     node: Annotated[
         str, typer.Option(envvar="GIMMAL_CLIENT", metavar="HOST:PORT", help="The node's client address.")
     ] = DEFAULT_ADDRESS,
+    in_sync: Annotated[
+        bool,
+        typer.Option("--in-sync", help="Demand that all copies on it have caught up: then another may be stopped."),
+    ] = False,
     timeout: Timeout = _STATUS_TIMEOUT_S,
     as_json: Json = False,
 ) -> int:
     """Ask one node whether it serves: exit status 0 if it does, else 1.
 
-    This is made for the health checks of containers: no other node is asked.
+    This is made for the health checks of containers: no other node is asked. Whoever restarts one node after the other
+    waits for --in-sync before the next.
     """
     from gimmal.client.inquiry import ask_status  # noqa: PLC0415 - see gimmal.cli
     from gimmal.client.pump import check_timeout, parse_seeds  # noqa: PLC0415
@@ -275,10 +280,12 @@ def health(
     if host in ("*", "0.0.0.0"):  # noqa: S104 - GIMMAL_CLIENT may say where the node listens: everywhere
         address = f"127.0.0.1:{port}"
     facts = ask_status(address, check_timeout(timeout))
-    is_serving = facts["state"] == "serving"
+    behind = int(facts["partitions_behind"]) if in_sync else 0
+    is_healthy = facts["state"] == "serving" and not behind
     if as_json:
-        print_json({"healthy": is_serving, "address": address, **facts})
+        print_json({"healthy": is_healthy, "address": address, **facts})
     else:
         why = f" ({facts['why']})" if facts.get("why") else ""
-        print_text(f"node {facts['name']} at {address}: {facts['state']}{why}")
-    return DONE if is_serving else FAILED
+        catches_up = f", {behind} of {facts['partitions_held']} copies are not in sync yet" if behind else ""
+        print_text(f"node {facts['name']} at {address}: {facts['state']}{why}{catches_up}")
+    return DONE if is_healthy else FAILED

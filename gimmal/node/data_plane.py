@@ -18,6 +18,7 @@ from gimmal.node.chronicle import Level
 from gimmal.node.clients import Clients
 from gimmal.node.replies import Replies
 from gimmal.node.serving import Serving
+from gimmal.node.table_desk import TableDesk
 from gimmal.replication.holdings import LOG_BYTES, Holdings
 from gimmal.replication.petition import Request as MetaGroupRequest
 from gimmal.store.footprint import Footprint
@@ -63,6 +64,7 @@ class DataPlane:
         self._now = now
         self._clients = Clients(dice)
         self._replies = Replies(self._clients, self.header)
+        self._table_desk = TableDesk()
         self._outbox: list[tuple[bytes, Message]] = []
         self._complaints: list[tuple[Level, str]] = []
         self._receivers: dict[type[Message], Callable[[bytes, Any, Instant], None]] = {
@@ -148,6 +150,8 @@ class DataPlane:
     def drain(self) -> list[tuple[bytes, Message]]:
         """Return what is to be sent to clients, and forget it."""
         self.serving.end_turn()
+        if self._table_desk and self.table is not None:
+            self._answer_for_tables(self.table)
         outbox, self._outbox = self._outbox, []
         return self._replies.drain() + outbox
 
@@ -199,7 +203,7 @@ class DataPlane:
 
     def next_deadline(self) -> float:
         """Return when to call `tick` next, in the clock of `Instant.seconds`; infinity if nothing waits for time."""
-        return self.serving.next_deadline()
+        return -_NEVER if self._table_desk and self.table is not None else self.serving.next_deadline()
 
     # -- requests -------------------------------------------------------------------------------------------------
 
@@ -264,12 +268,14 @@ class DataPlane:
             return
         table = self.table
         assert table is not None, "the core answers for a node without a table"
-        since = message.table_version if message.cluster == table.cluster else 0
-        tree = None
-        if since < table.version:
-            tree = table.to_wire(since)
-            client.on_sent(_TABLE_ROW_BYTES * (len(tree[-1]) + len(tree[-2])))
-        self._outbox.append((peer, TableRows(*self.header(), tree)))
+        self._table_desk.ask(peer, message.table_version if message.cluster == table.cluster else 0)
+
+    def _answer_for_tables(self, table: Table) -> None:
+        for peer, tree in self._table_desk.answers(table):
+            if tree is not None:
+                client = self._clients.seen(peer, self._now)
+                client.on_sent(_TABLE_ROW_BYTES * (len(tree[-1]) + len(tree[-2])))
+            self._outbox.append((peer, TableRows(*self.header(), tree)))
 
     def _on_fetch_digests(self, peer: bytes, message: FetchDigests, now: Instant) -> None:
         client = self._clients.seen(peer, now)
@@ -283,6 +289,7 @@ class DataPlane:
         return {
             "partitions_led": self.serving.led_count,
             "partitions_held": len(self.serving.holdings.replicas),
+            "partitions_behind": self.serving.holdings.behind_count,
             "entries": self.serving.footprint.entries,
             "memory_bytes": self.serving.footprint.size_bytes,
             **{name: self.counters[name] for name in ("operations", "moved", "reads_confirmed", "protocol_errors")},

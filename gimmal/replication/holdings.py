@@ -200,6 +200,11 @@ class Holdings:
             replica.is_dirty = True
             self._dirty.append(replica)
 
+    @property
+    def behind_count(self) -> int:
+        """How many copies here are not in sync, or not known to be: until they are, others must not be stopped."""
+        return sum(replica.view is None or self.me not in replica.view.in_sync for replica in self.replicas.values())
+
     def facts(self) -> dict[str, int]:
         """Return what a node's status says of its copies: bytes of logs and of what waits for followers, snapshots."""
         return {

@@ -74,11 +74,14 @@ class Petition:
             self._is_lost = False
 
     def settled(self, version: int) -> list[tuple[int, int]]:
-        """Return (partition, version of its row) of what was asked and decided, if all rows are of that table by now.
+        """Return (partition, version of its row) of the in-sync sets that were asked for and decided by this table.
 
-        What was granted has a row of a higher version.
+        What was granted has a row of a higher version. Hand-overs need no such look: who was refused is told by its
+        row, which has been touched, and until then leads no more.
         """
         if self._asked is None or self._answered_at_version is None or version < self._answered_at_version:
             return []
         asked, self._asked = self._asked, None
+        if asked.is_handover:
+            return []
         return [(partition, row_version) for partition, _, row_version, _ in asked.changes]

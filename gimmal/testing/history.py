@@ -23,7 +23,7 @@ from enum import IntEnum
 from threading import Lock
 from typing import Any, Final, NamedTuple
 
-from gimmal.errors import CommandError, InvalidArgument, OperationTimeout, Unavailable
+from gimmal.errors import CommandError, DataLost, InvalidArgument, OperationTimeout, Unavailable
 
 _NEVER: Final = float("inf")
 
@@ -195,8 +195,11 @@ class History:
             raise InvalidArgument(f"operation {token} has ended before: {self.row(token)}")
 
     def end_with_error(self, token: int, error: BaseException, now: float) -> None:
-        """Record what a gimmal client raised: a refusal is a `fail`, all else leaves the operation open."""
-        refused = isinstance(error, CommandError | Unavailable)
+        """Record what a gimmal client raised: a refusal is a `fail`, all else leaves the operation open.
+
+        So does `DataLost`: an attempt before it may have been carried out by a copy that was made to lead again.
+        """
+        refused = isinstance(error, CommandError | Unavailable) and not isinstance(error, DataLost)
         if refused or (isinstance(error, OperationTimeout) and not error.maybe_applied):
             self.fail(token, now)
         else:

@@ -389,7 +389,7 @@ def test_the_facts_of_a_status(core: DataPlane) -> None:
     assert told == {
         **counts,
         **dict.fromkeys(("moved", "reads_confirmed", "protocol_errors", "expired", "evicted"), 0),
-        **dict.fromkeys(("uncommitted_bytes", "snapshots_sent", "snapshots_taken"), 0),
+        **dict.fromkeys(("partitions_behind", "uncommitted_bytes", "snapshots_sent", "snapshots_taken"), 0),
     }
 
 

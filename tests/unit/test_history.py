@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gimmal.errors import ClientClosed, InvalidArgument, NoRoute, OperationTimeout, OutOfMemory
+from gimmal.errors import ClientClosed, DataLost, InvalidArgument, NoRoute, OperationTimeout, OutOfMemory
 from gimmal.testing import History, Operation
 from gimmal.testing.history import Ending, Row
 
@@ -31,6 +31,7 @@ def test_keys_keep_their_order() -> None:
     [
         (NoRoute("nobody"), Ending.FAILED),
         (OutOfMemory("full"), Ending.FAILED),
+        (DataLost("gone"), Ending.OPEN),
         (OperationTimeout("late", maybe_applied=False), Ending.FAILED),
         (OperationTimeout("late", maybe_applied=True), Ending.OPEN),
         (ClientClosed("closed"), Ending.OPEN),

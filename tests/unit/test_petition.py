@@ -65,3 +65,13 @@ def test_what_got_lost_is_asked_for_again_under_its_number() -> None:
     later = petition.take()
     assert later is not None
     assert later.number == 2
+
+
+def test_a_handover_that_was_decided_settles_no_in_sync_set() -> None:
+    petition = Petition()
+    petition.want_leader(7, 5, 2, "n2")
+    assert petition.take() == Request(1, True, ((7, 5, 2, "n2"),))
+    petition.want_in_sync(7, 5, 2, (N1, N2))
+    petition.on_answer(1, 10)
+    assert petition.settled(10) == []
+    assert petition.take() == Request(2, False, ((7, 5, 2, (("n1", 1), ("n2", 2))),))
