@@ -6,7 +6,7 @@ that a node is; leaders hand over. What must hold all the while is looked at by 
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from random import Random
 from typing import Any, Final, NamedTuple
@@ -82,7 +82,9 @@ class World:
         self.keep: Callable[[Host, Host, PeerMessage], None] = lambda *_: None  # what is kept back for good
         self.on_answers: Callable[[Host, bytes, Reply], None] = lambda *_: None
         self.host_by_address = {host.address: host for host in self.hosts}
-        self.witness = Witness(self.hosts, self.later)
+        self.witness = Witness(
+            self.hosts, lambda after_s, partition: self.later(after_s, lambda: self._read_old(partition))
+        )
         self._faults = {
             kinds.REFUSE: self._refuse,
             kinds.ELECT: self._elect,
@@ -247,13 +249,14 @@ class World:
             host.hangs = True
             self.later(for_s, lambda: self.resume(host, for_s if sleeps else 0.0))
 
-    def resume(self, host: Host, slept_s: float) -> None:
+    def resume(self, host: Host, slept_s: float, sockets: Iterable[Socket] = ()) -> None:
+        """Let a host go on; it reads its sockets in that order, or in any."""
         self.tell(f"{host.name} goes on")
         host.hangs = False
         host.slept_s += host.clock.seconds(self.time) - host.clock.seconds(self.time - slept_s)
-        sockets = [host.from_nodes, host.from_clients]
-        self.dice.shuffle(sockets)
-        for socket in sockets:
+        any_order = [host.from_nodes, host.from_clients]
+        self.dice.shuffle(any_order)
+        for socket in sockets or any_order:
             self.look(host, socket)
         self.turn(host, host.on_timer)
 
@@ -309,11 +312,11 @@ class World:
         for step in range(_READS_AT_RELEASE):
             self.later(lasts_s + step * _RELEASE_S / _READS_AT_RELEASE, self._read_old)
 
-    def _read_old(self) -> None:
-        """Read from whoever may not have heard yet that another leads."""
+    def _read_old(self, *partitions: int) -> None:
+        """Read from whoever may not have heard yet that another leads: in some partitions, or in all."""
         for host in self.hosts:
             host.time = self.time
-        for partition in range(PARTITIONS):
+        for partition in partitions or range(PARTITIONS):
             self.witness.read_old(partition)
         for host in self.hosts:
             self.look(host, host.from_clients)
