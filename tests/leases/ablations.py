@@ -6,6 +6,9 @@ An ablation changes the product's own functions. Some need more than one change,
   is therefore the least that it may be; with the allowance that holds (`LEAST_MARGIN`).
 - *grant to a fenced node*: a node that was fenced could only use a grant without its version, since under the table
   that the grant names it leads nothing; so the version has to be ignored too.
+- *rounds of an older term count*: some hundred schedules do not notice. A leader has to be elected again, and replaced
+  again, while answers to letters of its first term are under way. Its transcript notices, and so does
+  `test_a_round_of_an_older_term_confirms_nothing_although_its_answer_is_of_this_one`.
 - *a move that skips the wait*: leaderships move from a live node by its own hand-over only. Here the leader of the
   meta group decides what it would only advise.
 """

@@ -25,9 +25,10 @@ from tests.small.trace import Trace, described
 HASTY: Final[Change] = (
     meta_share,
     "StewardParameters",
-    lambda original: lambda: original(steady_for_s=0.2, settles_after_s=0.3),
+    lambda original: lambda: original(steady_for_s=0.3, settles_after_s=0.3),
 )
-"""A steward that takes nodes back soon, so that there is something to take from them again."""
+"""A steward that takes nodes back soon, so that there is something to take from them again. Sooner than two heartbeats
+follow each other it takes back nobody: a longer gap is none that it calls steady."""
 
 _CALM_S: Final = 2.0
 _READ_EVERY_S: Final = 0.05
@@ -344,8 +345,11 @@ class World:
         leader, dice = self.leader(), self.dice
         lasts_s = dice.uniform(0.1, 0.7)
         links = self._links_to(leader) + self._links_from(leader)
+        if dice.random() < 0.3:  # it hears the third voter
+            other = dice.choice([host.name for host in self.hosts[:3] if host is not leader])
+            links = [link for link in links if other in link]
         self._cut(links, _of_raft, max(lasts_s, dice.choice((0.0, 0.9))), is_lost=dice.random() < 0.3)
-        if dice.random() < 0.3 and not leader.hangs:
+        if dice.random() < 0.4 and not leader.hangs:
             leader.hangs = True
             self.later(lasts_s, lambda: self.resume(leader, 0.0))
         self._elect()
@@ -360,7 +364,7 @@ class World:
             self.later(at, lambda: self._cut(deaf, _any, dice.uniform(0.9, 1.4), is_lost=True))
 
     def _hand_over(self) -> None:
-        """A node hands over what it leads, and then may hear nothing for a while."""
+        """A node hands over what it leads. Then it may hear nothing for a while, or the one that has taken over."""
         for host in self.hosts:
             serving = host.core.data.serving
             for replica, names in list(serving.successors()):
@@ -370,9 +374,16 @@ class World:
                     self.tell(f"{host.name} hands over partition {replica.partition} to {target}")
                     host.core.data.relieve([(replica.partition, view.epoch, view.version, target)])
                     self.turn(host, host.on_timer)
-                    if self.dice.random() < 0.6:
-                        self._cut(self._links_to(host), _any, self.dice.uniform(0.3, 1.2), is_lost=True)
+                    self._make_deaf_after_hand_over(host, self.host_by_address[f"{target}:7701"])
                     return
+
+    def _make_deaf_after_hand_over(self, giver: Host, taker: Host) -> None:
+        lasts_s, kind = self.dice.uniform(0.3, 1.2), self.dice.random()
+        if kind < 0.5:
+            self._cut(self._links_to(giver), _any, lasts_s, is_lost=True)
+        elif kind < 0.8:
+            at = self.dice.uniform(0.05, 0.3)
+            self.later(at, lambda: self._cut(self._links_to(taker), _any, lasts_s, is_lost=True))
 
     def _drift(self) -> None:
         host = self.dice.choice(self.hosts)
