@@ -25,7 +25,7 @@ from tests.unit.test_control_plane import settings
 _START_MS: Final = 1_700_000_000_000
 _FOUNDERS: Final = tuple(registration(name) for name in NAMES)
 _VOTERS: Final = tuple(founder.voter for founder in _FOUNDERS[:3])
-_HOLDERS: Final = ((0, 1, 2), (1, 3, 0), (3, 0, 2), (3, 2, 1))
+_HOLDERS: Final = ((0, 1, 2), (1, 2, 0), (3, 0, 2), (3, 2, 1))
 PARTITIONS: Final = len(_HOLDERS)
 
 _FOUNDING: Final = (commands.FOUND, CLUSTER, 3, commands.REFUSE, tuple(map(tuple, _FOUNDERS)), _HOLDERS)

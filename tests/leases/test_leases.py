@@ -14,12 +14,21 @@ SCHEDULES = 200
 MUST_HAPPEN = ("reads", "answers under a lease", "leaders")
 QUICK = {
     "no wait by M": 1,
-    "grant to a fenced node": 3,
-    "no wait after an M election": 5,
-    "counted from receipt": 6,
-    "now of the node before the drain": 16,
-    "hand-over keeps reading": 3,
-    "hand-over resumes on timeout": 3,
+    "grant to a fenced node": 1,
+    "no wait after an M election": 9,
+    "a move that skips the wait": 30,
+    "now of the node before the drain": 15,
+    "now of the voter before the drain": 36,
+    "grant without version": 19,
+    "counted from receipt": 38,
+    "quorum round before the heartbeat": 33,
+    "no quorum round": 8,
+    "voters accept a lower term": 116,
+    "no drift allowance": 46,
+    "clock that stops in suspend": 18,
+    "no margin": 46,
+    "hand-over keeps reading": 8,
+    "hand-over resumes on timeout": 8,
 }
 
 

@@ -32,12 +32,15 @@ class _Read(NamedTuple):
 
 
 class Witness:
-    """Reads from hosts and judges what they answer. `later` calls something at a later time."""
+    """Reads from hosts and judges what they answer. `read_later` calls `read_old` for a partition after a while.
 
-    def __init__(self, hosts: list[Host], later: Callable[[float, Callable[[], None]], None]) -> None:
+    Whoever calls `read` sets the time of the host before: a read is sent when it is, not when its host last had a turn.
+    """
+
+    def __init__(self, hosts: list[Host], read_later: Callable[[float, int], None]) -> None:
         self.counts: Counter[str] = Counter()
         self._hosts = hosts
-        self._later = later
+        self._read_later = read_later
         self._ready: list[tuple[int, float]] = [(0, 0.0)] * PARTITIONS  # the latest epoch, and when it was ready
         self._reads: dict[tuple[str, int], _Read] = {}
         self._receipts: Counter[str] = Counter()
@@ -57,7 +60,7 @@ class Witness:
                 self._ready[partition] = (replica.epoch, host.time)
                 self.counts["leaders"] += 1
                 for wait_s in _AGAIN_AFTER_S:
-                    self._later(wait_s, lambda partition=partition: self.read_old(partition))  # type: ignore[misc]
+                    self._read_later(wait_s, partition)
 
     def read_old(self, partition: int) -> None:
         """Read from whoever leads a partition in an epoch that is not the latest."""

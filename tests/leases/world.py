@@ -6,7 +6,7 @@ that a node is; leaders hand over. What must hold all the while is looked at by 
 """
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from random import Random
 from typing import Any, Final, NamedTuple
@@ -25,9 +25,10 @@ from tests.small.trace import Trace, described
 HASTY: Final[Change] = (
     meta_share,
     "StewardParameters",
-    lambda original: lambda: original(steady_for_s=0.2, settles_after_s=0.3),
+    lambda original: lambda: original(steady_for_s=0.3, settles_after_s=0.3),
 )
-"""A steward that takes nodes back soon, so that there is something to take from them again."""
+"""A steward that takes nodes back soon, so that there is something to take from them again. Sooner than two heartbeats
+follow each other it takes back nobody: a longer gap is none that it calls steady."""
 
 _CALM_S: Final = 2.0
 _READ_EVERY_S: Final = 0.05
@@ -82,7 +83,9 @@ class World:
         self.keep: Callable[[Host, Host, PeerMessage], None] = lambda *_: None  # what is kept back for good
         self.on_answers: Callable[[Host, bytes, Reply], None] = lambda *_: None
         self.host_by_address = {host.address: host for host in self.hosts}
-        self.witness = Witness(self.hosts, self.later)
+        self.witness = Witness(
+            self.hosts, lambda after_s, partition: self.later(after_s, lambda: self._read_old(partition))
+        )
         self._faults = {
             kinds.REFUSE: self._refuse,
             kinds.ELECT: self._elect,
@@ -247,13 +250,14 @@ class World:
             host.hangs = True
             self.later(for_s, lambda: self.resume(host, for_s if sleeps else 0.0))
 
-    def resume(self, host: Host, slept_s: float) -> None:
+    def resume(self, host: Host, slept_s: float, sockets: Iterable[Socket] = ()) -> None:
+        """Let a host go on; it reads its sockets in that order, or in any."""
         self.tell(f"{host.name} goes on")
         host.hangs = False
         host.slept_s += host.clock.seconds(self.time) - host.clock.seconds(self.time - slept_s)
-        sockets = [host.from_nodes, host.from_clients]
-        self.dice.shuffle(sockets)
-        for socket in sockets:
+        any_order = [host.from_nodes, host.from_clients]
+        self.dice.shuffle(any_order)
+        for socket in sockets or any_order:
             self.look(host, socket)
         self.turn(host, host.on_timer)
 
@@ -309,11 +313,11 @@ class World:
         for step in range(_READS_AT_RELEASE):
             self.later(lasts_s + step * _RELEASE_S / _READS_AT_RELEASE, self._read_old)
 
-    def _read_old(self) -> None:
-        """Read from whoever may not have heard yet that another leads."""
+    def _read_old(self, *partitions: int) -> None:
+        """Read from whoever may not have heard yet that another leads: in some partitions, or in all."""
         for host in self.hosts:
             host.time = self.time
-        for partition in range(PARTITIONS):
+        for partition in partitions or range(PARTITIONS):
             self.witness.read_old(partition)
         for host in self.hosts:
             self.look(host, host.from_clients)
@@ -341,8 +345,11 @@ class World:
         leader, dice = self.leader(), self.dice
         lasts_s = dice.uniform(0.1, 0.7)
         links = self._links_to(leader) + self._links_from(leader)
+        if dice.random() < 0.3:  # it hears the third voter
+            other = dice.choice([host.name for host in self.hosts[:3] if host is not leader])
+            links = [link for link in links if other in link]
         self._cut(links, _of_raft, max(lasts_s, dice.choice((0.0, 0.9))), is_lost=dice.random() < 0.3)
-        if dice.random() < 0.3 and not leader.hangs:
+        if dice.random() < 0.4 and not leader.hangs:
             leader.hangs = True
             self.later(lasts_s, lambda: self.resume(leader, 0.0))
         self._elect()
@@ -357,7 +364,7 @@ class World:
             self.later(at, lambda: self._cut(deaf, _any, dice.uniform(0.9, 1.4), is_lost=True))
 
     def _hand_over(self) -> None:
-        """A node hands over what it leads, and then may hear nothing for a while."""
+        """A node hands over what it leads. Then it may hear nothing for a while, or the one that has taken over."""
         for host in self.hosts:
             serving = host.core.data.serving
             for replica, names in list(serving.successors()):
@@ -367,9 +374,16 @@ class World:
                     self.tell(f"{host.name} hands over partition {replica.partition} to {target}")
                     host.core.data.relieve([(replica.partition, view.epoch, view.version, target)])
                     self.turn(host, host.on_timer)
-                    if self.dice.random() < 0.6:
-                        self._cut(self._links_to(host), _any, self.dice.uniform(0.3, 1.2), is_lost=True)
+                    self._make_deaf_after_hand_over(host, self.host_by_address[f"{target}:7701"])
                     return
+
+    def _make_deaf_after_hand_over(self, giver: Host, taker: Host) -> None:
+        lasts_s, kind = self.dice.uniform(0.3, 1.2), self.dice.random()
+        if kind < 0.5:
+            self._cut(self._links_to(giver), _any, lasts_s, is_lost=True)
+        elif kind < 0.8:
+            at = self.dice.uniform(0.05, 0.3)
+            self.later(at, lambda: self._cut(self._links_to(taker), _any, lasts_s, is_lost=True))
 
     def _drift(self) -> None:
         host = self.dice.choice(self.hosts)

@@ -28,7 +28,7 @@ def _performed_or_failed(script: list[str]) -> str:
         return f"an invariant does not hold: {failure}"
 
 
-@pytest.mark.parametrize("title", ["Replication", "Sessions", "Snapshots"])
+@pytest.mark.parametrize("title", ["Replication", "Leases", "Sessions", "Snapshots"])
 def test_every_rule_has_a_transcript(title: str) -> None:
     (registry,) = (registry for registry in REGISTRIES if registry.title == title)
     assert [ablation.title for ablation in registry.ablations if not ablation.transcript] == []

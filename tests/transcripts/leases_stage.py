@@ -1,16 +1,17 @@
-"""The stage of leases: four whole nodes, a, b and c with a vote. Partition 0 is a's, 1 is b's, 2 and 3 are d's.
+"""The stage of leases: four whole nodes, a, b and c with a vote. Partition 0 is a's, 1 is b's, 2 is c's, 3 is d's.
 
-    nodes                  begin: a leads the meta group, and everybody has a lease
+    nodes                  begin: a leads the meta group, everybody has a lease, and leaderships are spread
     clock b 1.02           from now on a clock runs at this rate, against true time
     run 0.5                time passes; a message takes 1 ms
     until 3.2              the same, until a moment
     hang b | sleep b       a process stops, or its machine is suspended; what is sent to it waits
-    wake b                 it goes on
+    wake b                 it goes on, and reads first what nodes have sent
     stall b nodes 0.5      it will hang for so long when it is about to read this socket (nodes, clients) next
     lose a->b c->b         links lose everything from now on; `lose of-raft a->b`: what is of Raft alone;
                            `lose but-leases a->b`: all but heartbeats and their answers
     keep a->b              the same, but it is kept back until it is mended
     mend                   all links are well, and what was kept back arrives, the newest first
+    mend a->c              the same for these links alone
     gone a b               a believes that the process of b has ended
     stand c                c stands for election in the meta group; the others do not believe in their leader any more
     give b 1 c             b begins to hand over partition 1 to c
@@ -26,6 +27,7 @@ as in every schedule of `tests.leases`; a read that should not have been answere
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from gimmal.cluster.table import FENCED
 from gimmal.wire.commands import GET, SET
 from gimmal.wire.messages import Refusal, Reply, Request
 from gimmal.wire.peer_messages import PeerMessage
@@ -70,7 +72,7 @@ class Stage:
         self.host("a").core.control.meta.stand()
         for host in self.world.hosts:
             self.world.turn(host, host.on_timer)
-        yield from self.until("2")
+        yield from self.until("3")
         yield from self.show()
 
     def clock(self, name: str, rate: str) -> Iterator[str]:
@@ -94,7 +96,8 @@ class Stage:
 
     def wake(self, name: str) -> Iterator[str]:
         since = self.slept_at.pop(name, self.world.time)
-        self.world.resume(self.host(name), self.world.time - since)
+        host = self.host(name)
+        self.world.resume(host, self.world.time - since, (host.from_nodes, host.from_clients))
         yield from ()
 
     def stall(self, name: str, socket: str, seconds: str) -> Iterator[str]:
@@ -116,10 +119,13 @@ class Stage:
             self.world.cuts[sender, to] = Cut(FOREVER, concerns, is_lost)
         yield from ()
 
-    def mend(self) -> Iterator[str]:
-        self.world.cuts.clear()
-        kept, self.kept = self.kept, []
-        for letter in reversed(kept):
+    def mend(self, *words: str) -> Iterator[str]:
+        links = {(sender, to) for sender, _, to in (word.partition("->") for word in words)} or set(self.world.cuts)
+        for link in links:
+            del self.world.cuts[link]
+        arriving = [letter for letter in self.kept if (letter[0].name, letter[1].name) in links]
+        self.kept = [letter for letter in self.kept if letter not in arriving]
+        for letter in reversed(arriving):
             self.world.arrive(*letter)
         yield from ()
 
@@ -187,6 +193,8 @@ class Stage:
 
     def show(self) -> Iterator[str]:
         tables = [host.core.control.tracking.version for host in self.world.hosts]
+        newest = self.world.hosts[tables.index(max(tables))].core.control.tracking.table
+        fenced = [row.name for row in newest.nodes if row.status == FENCED] if newest is not None else []
         for host in self.world.hosts:
             host.time = self.world.time
             core = host.core
@@ -194,6 +202,7 @@ class Stage:
             lease = f"a lease for {left:.2f} s" if left > 0 else "no lease"
             leads = " ".join(str(p) for p, replica in core.data.serving.holdings.replicas.items() if replica.leading)
             also = ", leads the meta group" if core.control.meta.is_leader else ""
+            also += ", is fenced" if host.name in fenced else ""
             also += ", hangs" if host.hangs else ""
             also += ", has an older table" if core.control.tracking.version < max(tables) else ""
             yield f"{self.when()}  {host.name}: leads {leads or 'nothing'}, {lease}{also}"
