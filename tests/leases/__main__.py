@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from tests.leases import runner
 from tests.leases.ablations import BY_TITLE
+from tests.leases.runner import SCHEDULES
 
 
 def main() -> int:
@@ -18,26 +18,10 @@ def main() -> int:
     arguments = parser.parse_args()
     changes = BY_TITLE[arguments.without].changes if arguments.without else ()
     if arguments.seed is not None:
-        if arguments.trace:
-            runner.replay(arguments.seed, changes, print)
-        print(runner.report(arguments.seed, changes, arguments.without or ""))
-        return 1 if runner.run_one(arguments.seed, changes).check else 0
+        return SCHEDULES.tell_one(arguments.seed, changes, arguments.without or "", with_trace=arguments.trace)
     if changes:
         parser.error("--without is for a --seed; to look for one: make ablations ARGS='--registry Leases'")
-    return _run_many(arguments.seeds, arguments.first)
-
-
-def _run_many(count: int, first: int) -> int:
-    account, failures = runner.Account(), []
-    for outcome in runner.run_many(range(first, first + count)):
-        account.add(outcome)
-        if outcome.check:
-            failures.append(outcome)
-            print(f"seed {outcome.seed} violates {outcome.text}", flush=True)
-    print(account.text())
-    if failures:
-        print(runner.report(failures[0].seed))
-    return 1 if failures else 0
+    return SCHEDULES.tell_many(arguments.first, arguments.seeds)
 
 
 if __name__ == "__main__":

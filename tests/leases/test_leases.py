@@ -1,16 +1,14 @@
 """Some hundred schedules of the leases' world, the rules that are noticed soon, and the proof that a seed decides."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
-from tests.leases import runner
 from tests.leases.ablations import BY_TITLE
+from tests.leases.runner import SCHEDULES
 from tests.leases.witness import CHECK
+from tests.sim.trace import digest_elsewhere
+from tests.small.schedules import Account
 
-SCHEDULES = 200
+HOW_MANY = 200
 MUST_HAPPEN = ("reads", "answers under a lease", "leaders")
 QUICK = {
     "no wait by M": 1,
@@ -34,42 +32,30 @@ QUICK = {
 
 @pytest.mark.timeout(300)
 def test_no_schedule_violates_anything(capsys: pytest.CaptureFixture[str]) -> None:
-    account = runner.Account()
-    for outcome in runner.run_many(range(1, SCHEDULES + 1)):
+    account = Account()
+    for outcome in SCHEDULES.run_many(range(1, HOW_MANY + 1)):
         account.add(outcome)
-        assert not outcome.check, runner.report(outcome.seed)
+        assert not outcome.check, SCHEDULES.report(outcome.seed)
     with capsys.disabled():
         print(f"\n{account.text()}")
     for name in MUST_HAPPEN:
-        assert account.counts[name] > SCHEDULES, f"in {account.seeds} schedules: {account.text()}"
+        assert account.counts[name] > HOW_MANY, f"in {account.seeds} schedules: {account.text()}"
 
 
 @pytest.mark.parametrize("rule", QUICK)
 def test_a_rule_that_is_missing_is_noticed(rule: str) -> None:
     seed = QUICK[rule]
-    assert runner.run_one(seed, BY_TITLE[rule].changes).check == CHECK, f"no more by seed {seed}: look again"
+    assert SCHEDULES.run_one(seed, BY_TITLE[rule].changes).check == CHECK, f"no more by seed {seed}: look again"
 
 
 def test_one_seed_gives_one_trace_whatever_python_hashes() -> None:
-    assert len({_digest(9, hash_seed) for hash_seed in ("1", "2")}) == 1
-    assert runner.replay(9)[1].digest != runner.replay(10)[1].digest
+    assert len({digest_elsewhere("tests.leases", 9, hash_seed) for hash_seed in ("1", "2")}) == 1
+    assert SCHEDULES.replay(9)[1].digest != SCHEDULES.replay(10)[1].digest
 
 
 def test_a_failure_says_how_to_see_it_again() -> None:
     rule = "no wait by M"
-    text = runner.report(QUICK[rule], BY_TITLE[rule].changes, rule)
+    text = SCHEDULES.report(QUICK[rule], BY_TITLE[rule].changes, rule)
     assert CHECK in text
     assert f"python -m tests.leases --seed {QUICK[rule]} --without {rule!r}" in text
-    assert "make leases SEED=9" in runner.report(9)
-
-
-def _digest(seed: int, hash_seed: str) -> str:
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.leases", "--seed", str(seed)],
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    (line,) = [line for line in run.stdout.splitlines() if line.startswith("trace ")]
-    return line
+    assert "python -m tests.leases --seed 9" in SCHEDULES.report(9)

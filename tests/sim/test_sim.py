@@ -1,13 +1,11 @@
 """Five hundred schedules of whole clusters, and the proof that each of them is decided by its seed alone."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
 
 from tests.sim import runner
+from tests.sim.trace import digest_elsewhere
 
 SCHEDULES = 500
 MUST_HAPPEN = (
@@ -39,7 +37,7 @@ def test_no_schedule_violates_anything(tell: Callable[[str], None]) -> None:
 
 @pytest.mark.parametrize("seed", [3, 8])
 def test_one_seed_gives_one_trace_whatever_python_hashes(seed: int) -> None:
-    digests = {_digest(seed, hash_seed) for hash_seed in ("1", "2")}
+    digests = {digest_elsewhere("tests.sim", seed, hash_seed) for hash_seed in ("1", "2")}
     assert len(digests) == 1
 
 
@@ -62,15 +60,3 @@ def test_a_failure_that_does_not_come_back_is_called_what_it_is() -> None:
     outcome = runner.run_one(3)
     outcome.violation = "recovery: it rained"
     assert "NOT DETERMINISTIC" in runner.report(outcome)
-
-
-def _digest(seed: int, hash_seed: str) -> str:
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.sim", "--seed", str(seed)],
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    (line,) = [line for line in run.stdout.splitlines() if line.startswith("trace ")]
-    return line

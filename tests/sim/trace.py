@@ -4,6 +4,9 @@ The digest covers every message delivered, byte for byte, and every event of the
 nobody looks at record nothing: a seed that fails is run again, and then its trace is kept.
 """
 
+import os
+import subprocess
+import sys
 from collections import deque
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Final
@@ -70,3 +73,16 @@ def _described(message: Message) -> str:
     header = f"inc {message.source}>{message.destination}, table {message.table_version}"
     text = f"{type(message).__name__}({fields})"
     return f"{text if len(text) <= _TEXT_MAX else text[:_TEXT_MAX] + '...'} [{header}]"
+
+
+def digest_elsewhere(package: str, seed: int, hash_seed: str) -> str:
+    """Return the line in which another process, by `python -m package`, tells the digest of a schedule's trace."""
+    run = subprocess.run(
+        [sys.executable, "-m", package, "--seed", str(seed)],
+        env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    (line,) = [line for line in run.stdout.splitlines() if line.startswith("trace ")]
+    return line

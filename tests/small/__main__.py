@@ -2,12 +2,11 @@
 
 import argparse
 import sys
-import time
 
-from tests.small import runner
 from tests.small.ablation import Registry
 from tests.small.page import PAGE, page
 from tests.small.registries import REGISTRIES, REGISTRY_BY_TITLE, RULES
+from tests.small.runner import SCHEDULES
 from tests.small.search import Search, look_for, look_for_all
 
 _SEARCH_S = 120.0
@@ -34,36 +33,16 @@ def main() -> int:
         registry = _registry_of(arguments.without).title
         print(look_for(Search(registry, arguments.without, arguments.first, arguments.within)).line())
         return 0
-    if arguments.without and _registry_of(arguments.without).run_one is not runner.run_one:
+    if arguments.without and _registry_of(arguments.without).run_one != SCHEDULES.run_one:
         parser.error(f"the schedules for {arguments.without!r} are those of another world")
     changes = RULES[arguments.without].changes if arguments.without else ()
     if arguments.seed is not None:
-        if arguments.trace:
-            runner.replay(arguments.seed, changes, print)
-        print(runner.report(arguments.seed, changes, arguments.without or ""))
-        return 1 if runner.run_one(arguments.seed, changes).check else 0
-    return _run_many(arguments.seeds, arguments.first)
+        return SCHEDULES.tell_one(arguments.seed, changes, arguments.without or "", with_trace=arguments.trace)
+    return SCHEDULES.tell_many(arguments.first, arguments.seeds)
 
 
 def _registry_of(rule: str) -> Registry:
     return next(registry for registry in REGISTRIES if rule in [ablation.title for ablation in registry.ablations])
-
-
-def _run_many(count: int, first: int) -> int:
-    account, failures = runner.Account(), []
-    told_s = time.monotonic()
-    for outcome in runner.run_many(range(first, first + count)):
-        account.add(outcome)
-        if outcome.check:
-            failures.append(outcome)
-            print(f"seed {outcome.seed} violates {outcome.text}", flush=True)
-        if time.monotonic() - told_s >= 10.0:
-            told_s = time.monotonic()
-            print(f"{account.seeds}/{count} schedules, {len(failures)} violated", flush=True)
-    print(account.text())
-    if failures:
-        print(runner.report(failures[0].seed))
-    return 1 if failures else 0
 
 
 def _look_for_all(arguments: argparse.Namespace) -> int:

@@ -10,11 +10,11 @@ from tests.small.ablations import MISSING_ONCE, REPLICATION, SNAPSHOTS
 from tests.small.session_ablations import SESSIONS
 
 REGISTRIES: Final = (
-    Registry("Replication", REPLICATION, runner.run_one),
-    Registry("Leases", LEASES, leases.run_one),
-    Registry("Sessions", SESSIONS, runner.run_one),
-    Registry("Snapshots", SNAPSHOTS, runner.run_one),
-    Registry("Missing once", MISSING_ONCE, runner.run_one),
+    Registry("Replication", REPLICATION, runner.SCHEDULES.run_one),
+    Registry("Leases", LEASES, leases.SCHEDULES.run_one),
+    Registry("Sessions", SESSIONS, runner.SCHEDULES.run_one),
+    Registry("Snapshots", SNAPSHOTS, runner.SCHEDULES.run_one),
+    Registry("Missing once", MISSING_ONCE, runner.SCHEDULES.run_one),
 )
 REGISTRY_BY_TITLE: Final = {registry.title: registry for registry in REGISTRIES}
 RULES: Final = {ablation.title: ablation for registry in REGISTRIES for ablation in registry.ablations}

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tests.small import runner
 from tests.small.ablation import RECOVERY
 from tests.small.registries import REGISTRY_BY_TITLE, RULES
 
@@ -71,5 +70,5 @@ def look_for_all(registries: Iterable[str], first: int, within_s: float) -> Iter
         for title in registries
         for ablation in REGISTRY_BY_TITLE[title].ablations
     ]
-    with multiprocessing.get_context("spawn").Pool(runner.PROCESSES) as pool:
+    with multiprocessing.get_context("spawn").Pool() as pool:
         yield from pool.imap(look_for, searches)

@@ -1,18 +1,17 @@
 """Some hundred schedules of the small world, a few rules taken away, and the proof that a seed decides everything."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
 
-from tests.small import runner
+from tests.sim.trace import digest_elsewhere
 from tests.small.page import page
 from tests.small.registries import RULES
+from tests.small.runner import SCHEDULES, first_catch, found_seeds
+from tests.small.schedules import Account
 from tests.small.search import Found, Search, look_for
 
-SCHEDULES = 500
+HOW_MANY = 500
 MUST_HAPPEN = (
     *("Append", "AppendAck", "Histories", "SnapshotAck", "SnapshotChunk", "Confirm", "Confirmed"),
     *("commits", "answers", "undecided", "reads", "reads refused"),
@@ -41,10 +40,10 @@ QUICK = {
 
 @pytest.mark.timeout(300)
 def test_no_schedule_violates_anything(tell: Callable[[str], None]) -> None:
-    account = runner.Account()
-    for outcome in runner.run_many([*runner.found_seeds(), *range(1, SCHEDULES + 1)]):
+    account = Account()
+    for outcome in SCHEDULES.run_many([*found_seeds(), *range(1, HOW_MANY + 1)]):
         account.add(outcome)
-        assert not outcome.check, runner.report(outcome.seed)
+        assert not outcome.check, SCHEDULES.report(outcome.seed)
     tell(f"\n{account.text()}")
     for name in MUST_HAPPEN:
         assert account.counts[name], f"in {account.seeds} schedules nothing was counted under {name}"
@@ -52,12 +51,12 @@ def test_no_schedule_violates_anything(tell: Callable[[str], None]) -> None:
 
 @pytest.mark.parametrize("rule", QUICK)
 def test_a_rule_that_is_missing_is_noticed(rule: str) -> None:
-    assert runner.first_catch(RULES[rule].changes, range(1, QUICK[rule] + 1)) is not None
+    assert first_catch(RULES[rule].changes, range(1, QUICK[rule] + 1)) is not None
 
 
 def test_one_seed_gives_one_trace_whatever_python_hashes() -> None:
-    assert len({_digest(9, hash_seed) for hash_seed in ("1", "2")}) == 1
-    assert runner.replay(9)[1].digest != runner.replay(10)[1].digest
+    assert len({digest_elsewhere("tests.small", 9, hash_seed) for hash_seed in ("1", "2")}) == 1
+    assert SCHEDULES.replay(9)[1].digest != SCHEDULES.replay(10)[1].digest
 
 
 def test_the_page_says_of_each_rule_how_it_is_noticed() -> None:
@@ -76,20 +75,8 @@ def test_the_page_says_of_each_rule_how_it_is_noticed() -> None:
 def test_a_failure_says_how_to_see_it_again() -> None:
     rule = "dedup at receipt"
     changes = RULES[rule].changes
-    caught = runner.first_catch(changes, range(1, QUICK[rule] + 1))
+    caught = first_catch(changes, range(1, QUICK[rule] + 1))
     assert caught is not None
-    text = runner.report(caught.seed, changes, rule)
+    text = SCHEDULES.report(caught.seed, changes, rule)
     assert caught.text in text
     assert f"python -m tests.small --seed {caught.seed} --without {rule!r}" in text
-
-
-def _digest(seed: int, hash_seed: str) -> str:
-    run = subprocess.run(
-        [sys.executable, "-m", "tests.small", "--seed", str(seed)],
-        env={**os.environ, "PYTHONHASHSEED": hash_seed},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    (line,) = [line for line in run.stdout.splitlines() if line.startswith("trace ")]
-    return line
