@@ -40,13 +40,9 @@ from gimmal.wire.peer_messages import PeerMessage
 if TYPE_CHECKING:
     from random import Random
 
-_EXPIRIES_PER_TICK: Final = 512
 _DIGEST_BYTES: Final = 32  # about what one takes in a message
 _TABLE_ROW_BYTES: Final = 64  # about what a partition takes in a table
-_LEASE_S: Final = 1.0
 _NEVER: Final = float("inf")
-_LOOK_AGAIN_S: Final = 1.0  # expiry times are wall clock; timers are not, and the two may drift
-_TIMER: Final = (0, 0, 0)
 
 
 class DataPlane:

@@ -365,20 +365,20 @@ class Serving:
         now_ms = max(self.now.unix_ms, replica.log.now_ms)  # what the log has seen as past stays past
         found = [expire_if_due(keys, key, now_ms) for key in commands.keys_of(operation[-1])]
         expiries = [command for command in found if command]
-        may_write = not expiries or self._may_write(replica)
-        if expiries and not (may_write and not self._is_congested):  # else what nobody confirms would fill the log
-            if not operation[2]:
-                return False  # an old answer will do
-            if may_write:
-                self._refuse_congested(peer, operation[0])
-            else:
-                self._refuse_not_enough(replica, peer, operation[0])
-            return True
-        for command in expiries[:-1]:
-            self._propose(replica, None, _TIMER, command)
-        if expiries:
+        if not expiries:
+            return False
+        may_write = self._may_write(replica)
+        if may_write and not self._is_congested:  # else what nobody confirms would fill the log
+            for command in expiries[:-1]:
+                self._propose(replica, None, _TIMER, command)
             self._propose(replica, WaitingRead(peer, operation), _TIMER, expiries[-1])
-        return bool(expiries)
+        elif not operation[2]:
+            return False  # an old answer will do
+        elif may_write:
+            self._refuse_congested(peer, operation[0])
+        else:
+            self._refuse_not_enough(replica, peer, operation[0])
+        return True
 
     def _write(
         self, replica: Replica, ticket: tuple[bytes, int], origin: tuple[int, int, int], command: Command

@@ -23,7 +23,6 @@ class Retention:
     def __init__(self, bytes_max: int) -> None:
         self.memory = LogMemory()
         self._bytes_max = bytes_max
-        self._extra_bytes_max = bytes_max
         self._kept: dict[Progress, tuple[Replica, int]] = {}  # for whom entries behind a snapshot are kept
         self._forgetful: Iterator[Replica] = iter(())  # whose logs are to be shortened next
 
@@ -56,7 +55,7 @@ class Retention:
         for progress, (replica, seq) in self._kept.items():
             place = max(seq, progress.match)
             needed[replica] = min(needed.get(replica, place), place)
-        extra_bytes = min(sum(map(_committed_bytes, needed)), self._extra_bytes_max)
+        extra_bytes = min(sum(map(_committed_bytes, needed)), self._bytes_max)
         most_bytes = uncommitted_bytes + self._bytes_max + extra_bytes
         in_vain = 0
         while self.memory.size_bytes > most_bytes and in_vain <= len(replicas):

@@ -270,10 +270,7 @@ class Raft:
         return self.me in self.configuration.voters
 
     def _may_campaign(self) -> bool:
-        log = self.log
-        if log.configuration_index <= self.commit_index:
-            return self.me in log.configuration.voters
-        return any(self.me in known.voters for known in log.configurations_from(self.commit_index))
+        return any(self.me in known.voters for known in self.log.configurations_from(self.commit_index))
 
     def _is_alone(self) -> bool:
         return self.configuration.voters == (self.me,)
