@@ -103,10 +103,7 @@ def test_a_node_that_was_cut_off_catches_up_by_log(cluster: LocalCluster, away_s
         sent = total(cluster, "snapshots_sent")
         cluster.isolate(name)
         heal_at_s = time.monotonic() + away_s
-        wait_until(
-            lambda: fact(cluster, name, "partitions_led") == 0 or time.monotonic() > heal_at_s, "the cut is noticed"
-        )
-        writers.wait_for(100)
+        writers.wait_for(100)  # so others lead now; the node that is cut off does not hear of it
         while time.monotonic() < heal_at_s:
             writers.wait_for(1)
         written = sum(writers.answered.values())
