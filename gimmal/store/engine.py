@@ -5,7 +5,7 @@ the same results on every replica. It makes every choice when it is called, from
 number and what the entry says; it has no clock, no dice, no limit on memory and no idea of who used what last.
 Only committed entries are applied.
 
-The state is the keys (`kv`) and the sessions (`sessions`). A command is about one of them; `WRITES` says which, and
+The state is the keys (`kv`), the queues (`queues`) and the sessions (`sessions`). A command is about one of them; `WRITES` says which, and
 who carries it out. Sessions stand before all of it: whether an entry of a session is carried out is theirs to say.
 
 A copy of the state is taken by `freeze` and travels as trees (`snapshot`); `digest` tells whether two states differ.
@@ -15,8 +15,9 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, Final
 
-from gimmal.store import kv, sessions, snapshot
+from gimmal.store import kv, queues, sessions, snapshot
 from gimmal.store.footprint import Footprint
+from gimmal.store.queues.frozen import freeze as freeze_queues
 from gimmal.types import Command, Entry
 from gimmal.wire import commands
 from gimmal.wire.codec import pack_tree
@@ -32,24 +33,27 @@ def _do_nothing(keys: kv.Keys, seq: int, now_ms: int, command: Command) -> None:
 
 _KEYS: Final = 0
 _SESSIONS: Final = 1
+_QUEUES: Final = 2
 
 WRITES: Final[dict[int, tuple[int, sessions.Write]]] = {
     commands.NOOP: (_KEYS, _do_nothing),
     **{code: (_KEYS, write) for code, write in kv.WRITES.items()},
     **{code: (_SESSIONS, write) for code, write in sessions.WRITES.items()},
+    **{code: (_QUEUES, write) for code, write in queues.WRITES.items()},
 }
 """For each command of a log: the part of the state it is about, and the function that carries it out."""
 
 
 class Engine:
-    """The state of one partition. `footprint` is shared by all engines of a node; it counts keys, not sessions."""
+    """The state of one partition. `footprint` is shared by all engines of a node; it does not count sessions."""
 
-    __slots__ = ("_parts", "keys", "sessions")
+    __slots__ = ("_parts", "keys", "queues", "sessions")
 
     def __init__(self, footprint: Footprint) -> None:
         self.keys = kv.Keys(footprint)
         self.sessions = sessions.Sessions()
-        self._parts = (self.keys, self.sessions)
+        self.queues = queues.Queues(footprint)
+        self._parts = (self.keys, self.sessions, self.queues)
 
     def apply(self, seq: int, entry: Entry) -> Any:
         """Carry out the committed entry with sequence number `seq`; return its result, a plain value or a `Refused`."""
@@ -60,12 +64,18 @@ class Engine:
 
     def read(self, now_ms: int, command: Command) -> Any:
         """Return the answer to a command that only reads."""
-        return kv.READS[command[0]](self.keys, now_ms, command)
+        code = command[0]
+        if code in kv.READS:
+            return kv.READS[code](self.keys, now_ms, command)
+        return queues.READS[code](self.queues, now_ms, command)
 
     def freeze(self) -> snapshot.Frozen:
         """Return a copy of the state as it is now, for `snapshot.chunks`; what is applied later does not change it."""
         keys = self.keys
-        return snapshot.Frozen(keys.records.copy(), keys.expires_at_ms.copy(), keys.removals, self._windows())
+        queue_shards = freeze_queues(self.queues)
+        return snapshot.Frozen(
+            keys.records.copy(), keys.expires_at_ms.copy(), keys.removals, self._windows(), queue_shards
+        )
 
     @classmethod
     def from_chunks(cls, footprint: Footprint, trees: Iterable[Wire]) -> "Engine":
@@ -77,10 +87,12 @@ class Engine:
         assembly = snapshot.Assembly()
         for tree in trees:
             assembly.take(tree)
-        frozen = assembly.finish()
+        frozen, engine_queues = assembly.finish(footprint)
         engine = cls(footprint)
         engine.keys.load(frozen.records, frozen.expires_at_ms, frozen.removals)
         engine.sessions.windows.update(frozen.windows)
+        engine.queues = engine_queues
+        engine._parts = (engine.keys, engine.sessions, engine_queues)
         return engine
 
     def digest(self) -> bytes:
@@ -89,7 +101,8 @@ class Engine:
         They depend on nothing else, so replicas may compare them. It takes time in proportion to the state.
         """
         keys = self.keys
-        state = snapshot.Frozen(keys.records, keys.expires_at_ms, keys.removals, self._windows())
+        queue_shards = freeze_queues(self.queues)
+        state = snapshot.Frozen(keys.records, keys.expires_at_ms, keys.removals, self._windows(), queue_shards)
         digest = blake2b(digest_size=_DIGEST_BYTES)
         for tree in snapshot.chunks(state, _DIGEST_CHUNK_BYTES):
             digest.update(pack_tree(tree))
@@ -98,6 +111,7 @@ class Engine:
     def discard(self) -> None:
         """Drop the whole state, and take it off the footprint."""
         self.keys.discard()
+        self.queues.discard()
         self.sessions.windows.clear()
 
     def _windows(self) -> dict[int, sessions.Window]:

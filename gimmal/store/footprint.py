@@ -3,8 +3,9 @@
 A node's engines share one `Footprint`. It only counts; what to do about the count is the leader's business
 (`gimmal.leader.memory`).
 
-Only keys count: what a user gave the node to hold. The windows of sessions do not, neither as entries nor as bytes:
-they have bounds of their own (`gimmal.store.sessions`), and nobody could make room by evicting them.
+What users gave the node to hold counts: keys, as entries and as bytes, and messages of queues, as bytes alone. Those
+are *pinned*: nobody can make room by evicting them. The windows of sessions do not count: they have bounds of their own
+(`gimmal.store.sessions`).
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,13 @@ EXPIRY_OVERHEAD_BYTES: Final = 152
 
 @dataclass(slots=True)
 class Footprint:
-    """Entries held, and the bytes of memory they cost, overheads included."""
+    """Keys held, and the bytes of memory that all costs, overheads included; `pinned_bytes` of them are not the keys'."""
 
     entries: int = 0
     size_bytes: int = 0
+    pinned_bytes: int = 0
+
+    def pin(self, size_bytes: int) -> None:
+        """Count bytes that cannot be evicted; below 0, count them no more."""
+        self.size_bytes += size_bytes
+        self.pinned_bytes += size_bytes

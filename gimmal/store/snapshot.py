@@ -5,11 +5,12 @@
 A frozen state is a copy of the tables, not of the keys and values in them, so taking one is cheap and the log goes on
 meanwhile. Its chunks are `(position of the first item, items)`, each small enough for a message, and an item is one of
 
-    HEAD      removals, number of records, number of sessions        the first of all
+    HEAD      removals, number of records, of sessions, of shards    the first of all
     RECORD    key, record, expires_at_ms | 0
     SESSION   session, floor, highest number, last_ms, replies       replies: (number, refusal | 0, value | text), ...
 
-in the order of the state: insertion order of the keys, then that of the sessions. Positions in scans mean the same in
+or one of a queue shard (`gimmal.store.queues.frozen`), in the order of the state: insertion order of the keys, then that
+of the sessions, then that in which shards were declared. Positions in scans mean the same in
 the copy, and so does everything else that `apply` or `read` can ever ask. The order of the table of expiry times is not
 kept, for nobody asks for it.
 
@@ -20,7 +21,10 @@ Whose snapshot it is, at which place of the log, and whether its bytes arrived u
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
+from gimmal.store.footprint import Footprint
 from gimmal.store.kv import VERSION_BYTES, Refused
+from gimmal.store.queues import Queues
+from gimmal.store.queues import frozen as queues
 from gimmal.store.sessions import Window, bytes_of, window_of
 from gimmal.wire import limits
 from gimmal.wire.messages import Refusal, Wire
@@ -38,13 +42,15 @@ _TIME_MS_MAX: Final = limits.INTEGER_MAX + limits.TTL_MS_MAX
 class Frozen(NamedTuple):
     """The state of a partition at one place of its log. Nobody changes it any more.
 
-    `windows` are copies of their own, without the replies that nobody can get any more.
+    `windows` are copies of their own, without the replies that nobody can get any more. What is taken apart here has
+    `shards`; what is put together comes back with the state of the queues itself.
     """
 
     records: dict[bytes, bytes]
     expires_at_ms: dict[bytes, int]
     removals: int
     windows: dict[int, Window]
+    shards: list[queues.FrozenShard]
 
 
 # -- taking apart -----------------------------------------------------------------------------------------------
@@ -65,7 +71,8 @@ def chunks(frozen: Frozen, bytes_max: int) -> Iterator[Wire]:
 
 def _items(frozen: Frozen) -> Iterator[tuple[Wire, int]]:
     """Yield each item and about how many bytes it takes."""
-    yield (HEAD, frozen.removals, len(frozen.records), len(frozen.windows)), _ITEM_BYTES
+    counts = len(frozen.records), len(frozen.windows), len(frozen.shards)
+    yield (HEAD, frozen.removals, *counts), _ITEM_BYTES
     expires_at_ms = frozen.expires_at_ms.get
     for key, record in frozen.records.items():
         yield (RECORD, key, record, expires_at_ms(key, 0)), len(key) + len(record) + _ITEM_BYTES
@@ -73,6 +80,7 @@ def _items(frozen: Frozen) -> Iterator[tuple[Wire, int]]:
         replies = tuple(_reply_tree(number, reply) for number, reply in window.replies.items())
         tree = (SESSION, session, window.floor, window.highest, window.last_ms, replies)
         yield tree, 2 * _ITEM_BYTES + bytes_of(replies) + _REPLY_BYTES * len(replies)
+    yield from queues.items(frozen.shards)
 
 
 def _reply_tree(number: int, reply: Any) -> Wire:
@@ -89,12 +97,14 @@ class Assembly:
 
     def __init__(self) -> None:
         self._items = 0
-        self._counts: tuple[int, int] | None = None
-        self._frozen = Frozen({}, {}, 0, {})
+        self._counts: tuple[int, ...] | None = None
+        self._frozen = Frozen({}, {}, 0, {}, [])
+        self._queues = queues.Assembly()
         self._take_item: Final[dict[int, Callable[[Wire], None]]] = {
             HEAD: self._take_head,
             RECORD: self._take_record,
             SESSION: self._take_session,
+            **self._queues.takers,
         }
 
     def take(self, tree: Wire) -> None:
@@ -109,18 +119,22 @@ class Assembly:
             take(item)
         self._items += len(items)
 
-    def finish(self) -> Frozen:
-        """Return the whole state, which is the caller's from now on. Raises ValueError if something is missing."""
-        counts = len(self._frozen.records), len(self._frozen.windows)
-        _check(counts == self._counts, f"a snapshot of {self._counts} records and sessions, and {counts} are there")
-        return self._frozen
+    def finish(self, footprint: Footprint) -> tuple[Frozen, Queues]:
+        """Return the whole state, which is the caller's from now on; of it, the queues are counted in `footprint`.
+
+        Raises ValueError if something is missing.
+        """
+        counts = len(self._frozen.records), len(self._frozen.windows), len(self._queues.queues.shards)
+        _check(counts == self._counts, f"a snapshot of {self._counts} records, sessions and shards; there are {counts}")
+        return self._frozen, self._queues.finish(footprint)
 
     def _take_head(self, item: Wire) -> None:
-        _, removals, records, sessions = item
-        _check(self._counts is None and not self._frozen.records and not self._frozen.windows, "the head is not first")
-        _check(all(map(_is_natural, (removals, records, sessions))) and sessions <= limits.SESSIONS_MAX, "a bad head")
-        self._counts = records, sessions
-        self._frozen = Frozen({}, {}, removals, {})
+        _, removals, records, sessions, shards = item
+        _check(self._items == 0 and self._counts is None, "the head is not first")
+        _check(all(map(_is_natural, (removals, records, sessions, shards))), "a bad head")
+        _check(sessions <= limits.SESSIONS_MAX, "too many sessions")
+        self._counts = records, sessions, shards
+        self._frozen = Frozen({}, {}, removals, {}, [])
 
     def _take_record(self, item: Wire) -> None:
         _, key, record, at_ms = item
@@ -156,7 +170,8 @@ def _read_reply(refusal: Wire, value: Wire) -> Any:
     if refusal:
         _check(type(value) is bytes and len(value) <= limits.TEXT_BYTES_MAX, "a refusal without a text")
         return Refused(Refusal(refusal), value.decode())
-    _check(type(value) in _PLAIN, "a reply that no command gives")
+    is_list_of_numbers = type(value) is tuple and all(type(number) is int for number in value)
+    _check(type(value) in _PLAIN or is_list_of_numbers, "a reply that no command gives")
     return value
 
 

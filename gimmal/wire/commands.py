@@ -20,13 +20,15 @@ Keys and values are bytes; times are integer milliseconds; an absent `if_version
 Some commands are the leader's own and are never accepted from a client: NOOP, with which an epoch begins, and those
 born of timers. These name what they saw and do nothing if it has changed: EXPIRE (key, version), EVICT (key, version),
 CLOSE_SESSION (session, the number it used last) -> bool.
+
+Those about queues are in `gimmal.wire.queue_commands`; their first argument is the key by which a queue is placed.
 """
 
 from collections.abc import Callable
 from typing import Final
 
 from gimmal.types import Command
-from gimmal.wire import limits
+from gimmal.wire import limits, queue_commands
 
 GET: Final = 1
 GET_MANY: Final = 2
@@ -52,7 +54,9 @@ FIRST_WRITE: Final = SET
 FIRST_OWN: Final = EXPIRE
 """From this one on they are the leader's own."""
 
-ONE_KEY: Final = frozenset([GET, EXISTS, TTL, SET, DELETE, SET_TTL, PERSIST, INCR, EXPIRE, EVICT])
+ONE_KEY: Final = (
+    frozenset([GET, EXISTS, TTL, SET, DELETE, SET_TTL, PERSIST, INCR, EXPIRE, EVICT]) | queue_commands.CODES
+)
 """Commands whose first argument is their only key."""
 
 NX: Final = 1
@@ -77,6 +81,7 @@ NAMES: Final = {
     EVICT: "evict (timer)",
     NOOP: "no-op",
     CLOSE_SESSION: "close session (timer)",
+    **queue_commands.NAMES,
 }
 
 
@@ -106,7 +111,7 @@ def size_of(command: Command) -> int:
         return ENTRY_BYTES + len(command[1]) + len(command[2])
     if code in (SET_MANY, DELETE_MANY):
         return ENTRY_BYTES + sum(map(len, command[1])) + 64 * len(command[1])
-    return ENTRY_BYTES
+    return ENTRY_BYTES + queue_commands.extra_bytes(command) if code in queue_commands.CODES else ENTRY_BYTES
 
 
 _KEY_BYTES_MAX: Final = limits.KEY_BYTES_MAX  # checked for every operation: a name of this module is cheaper
@@ -213,6 +218,7 @@ IS_WELL_FORMED: Final[dict[int, Callable[[Command], bool]]] = {
     PERSIST: _one_key,
     INCR: _incr,
     OPEN_SESSION: _alone,
+    **queue_commands.IS_WELL_FORMED,
 }
 """For each code that a client may send: does the tuple have its shape? May raise TypeError or ValueError."""
 
@@ -222,5 +228,6 @@ MAY_BE_LOGGED: Final = {
     EVICT: _about_a_version,
     NOOP: _alone,
     CLOSE_SESSION: _about_a_session,
+    **queue_commands.OWN_ARE_WELL_FORMED,
 }
 """The same for each code that a log may hold."""

@@ -62,6 +62,7 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
     7: (messages.Problem, {**_HEADER, "fault": checks.is_natural, "text": checks.is_text}),
     10: (messages.FetchDigests, {**_HEADER, "first": checks.is_natural}),
     11: (messages.Digests, {**_HEADER, "upcoming": checks.is_position, "digests": checks.are_digests}),
+    12: (messages.KeepAlive, {**_HEADER, "client": checks.is_uuid}),
     8: (messages.Operate, {**_HEADER, "command": checks.is_tree}),
     9: (
         messages.Operated,

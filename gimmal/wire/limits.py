@@ -56,6 +56,45 @@ SESSIONS_MAX: Final = 10_000
 SESSION_IDLE_MS_MAX: Final = 10 * 60 * 1000
 """A session without an entry for so long may be closed; no operation is tried for longer than `TIMEOUT_MAX_S`."""
 
+QUEUE_NAME_BYTES_MAX: Final = 256
+"""Names of queues, of groups and of consumers."""
+
+SHARD_KEY_BYTES_MAX: Final = QUEUE_NAME_BYTES_MAX + 8
+SHARDS_MAX: Final = 1_024
+RETRIES_MAX: Final = 1_000_000
+
+PRODUCE_MAX: Final = 1_000
+CONSUME_MAX: Final = 1_000
+DELIVERIES_MAX: Final = 1_000
+"""Messages that one command may bring, ask for, or settle."""
+
+GRANT_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Payloads after which one consume gets no further message."""
+
+WAIT_MS_MAX: Final = 60 * 1000
+"""How long a consume may wait at a node; a client that wants to wait longer asks again."""
+
+LEASE_MS_MAX: Final = 12 * 3600 * 1000
+BACKOFF_MS_MAX: Final = 24 * 3600 * 1000
+
+REASON_BYTES_MAX: Final = 1_024
+"""The text of a failure that a message keeps; clients cut off what is longer."""
+
+FAILURES_MAX: Final = 8
+"""Failures of a message of which the details are kept: the first one, and the newest."""
+
+GROUPS_MAX: Final = 256
+"""Consumer groups of one queue."""
+
+CLIENT_SILENCE_S: Final = 5.0
+"""A client with messages in flight of which nothing was heard for so long has vanished."""
+
+CLIENT_RETURN_S: Final = 5.0
+"""How long a new leader waits to hear of the clients that have messages in flight."""
+
+DEDUP_MS: Final = 5 * 60 * 1000
+"""For how long a shard remembers the dedup id of a message."""
+
 TTL_MS_MAX: Final = 100 * 365 * 24 * 3600 * 1000
 INTEGER_MIN: Final = -(2**63)
 INTEGER_MAX: Final = 2**63 - 1

@@ -37,6 +37,10 @@ class Refusal(IntEnum):
     SESSION_EXPIRED = 11
     TOO_OLD = 12  # its number is below the floor of its session: it was given up, or answered, long ago
     DATA_LOST = 13
+    NO_QUEUE = 14  # the shard has not been declared here
+    NO_GROUP = 15
+    SETTINGS_MISMATCH = 16
+    QUEUE_FULL = 17
 
 
 class Fault(IntEnum):
@@ -104,6 +108,16 @@ class Status(Message):
     """How a node is: (name, value) pairs of its name, state and counters."""
 
     facts: tuple[tuple[str, int | str], ...]
+
+
+@dataclass(slots=True)
+class KeepAlive(Message):
+    """Client to node: this client, 16 bytes that it has drawn, is there still, and works on what it has consumed.
+
+    Nobody answers. A client of which nothing is heard for `limits.CLIENT_SILENCE_S` has vanished.
+    """
+
+    client: bytes
 
 
 @dataclass(slots=True)

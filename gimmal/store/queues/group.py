@@ -1,0 +1,338 @@
+"""Where each message of a shard stands for one consumer group.
+
+    ready ──GRANT──> in flight ──ACK──────────────────────────────> gone
+      ^                │  │  │
+      │                │  │  └─ failed for the last time ──> dead ──redrive──> ready
+      │                │  └─ failed ──> delayed ── due ──> ready
+      └─── released ───┘
+
+A message is ready, delayed, waiting behind another one, in flight or dead. Ready messages are given away oldest first:
+`fresh` are those that never were anything else, in the order of their numbers, and `returned` all others, a heap. What
+is delayed becomes ready when a GRANT comes whose entry is stamped with a later time, so time is the log's.
+
+Messages with one group key stand in a *lane*: only the first is ready, delayed or in flight; the next one follows when
+it is settled.
+
+A delivery ends with its token. An ACK whose lease has ended counts as long as nobody else was given the message: it
+lies in a heap then, where nothing can be removed, so `taken_back` says that it is to be passed over.
+"""
+
+import heapq
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+from zlib import crc32
+
+from gimmal.store.queues.message import Delivery, Failure, Message
+from gimmal.wire import limits
+
+FINISHED_MAX: Final = 10_000
+_DOUBLINGS_MAX: Final = 40
+
+
+class Wish(NamedTuple):
+    """What a consume asks for: up to `count` messages, for `lease_ms` (0: as long as the queue says)."""
+
+    client: bytes
+    consumer: bytes
+    request: int
+    count: int
+    lease_ms: int
+
+
+class Group:
+    """One consumer group of a shard. `messages` are the shard's, by number.
+
+    `deliveries` has those that were given away and are not settled, `held` which of them are in flight, in the order in
+    which they were granted, and `by_request` what a consume, (client, request), has got of them. `finished` has the
+    last token of messages that were given away more than once and are settled, so that an older one is known as such.
+    """
+
+    __slots__ = (
+        "_messages",
+        "_taken_back_delayed",
+        "by_request",
+        "completed",
+        "dead",
+        "delayed",
+        "deliveries",
+        "finished",
+        "fresh",
+        "held",
+        "lanes",
+        "redelivered",
+        "returned",
+        "taken_back",
+        "waiting_in_lanes",
+    )
+
+    def __init__(self, messages: dict[int, Message]) -> None:
+        self._messages = messages
+        self.fresh: deque[int] = deque()
+        self.returned: list[int] = []
+        self.delayed: list[tuple[int, int]] = []
+        self.lanes: dict[bytes, deque[int]] = {}
+        self.waiting_in_lanes = 0
+        self.deliveries: dict[int, Delivery] = {}
+        self.held: dict[int, Delivery] = {}
+        self.by_request: dict[tuple[bytes, int], dict[int, None]] = {}
+        self.taken_back: set[int] = set()
+        self._taken_back_delayed = 0
+        self.dead: dict[int, Delivery] = {}
+        self.finished: OrderedDict[int, int] = OrderedDict()
+        self.completed = 0
+        self.redelivered = 0
+
+    # -- what there is --------------------------------------------------------------------------------------------
+
+    @property
+    def ready_count(self) -> int:
+        """How many messages a GRANT could take now, but for those that have become due."""
+        return len(self.fresh) + len(self.returned) - len(self.taken_back) + self._taken_back_delayed
+
+    @property
+    def next_due_ms(self) -> int | None:
+        """When the next delayed message is due, in Unix milliseconds, or None."""
+        return self.delayed[0][0] if self.delayed else None
+
+    def due_count(self, now_ms: int) -> int:
+        """Count the delayed messages that are due, in time proportional to their number."""
+        heap, found, places = self.delayed, 0, [0]
+        while places:
+            place = places.pop()
+            if place < len(heap) and heap[place][0] <= now_ms:
+                found += heap[place][1] not in self.taken_back
+                places += (2 * place + 1, 2 * place + 2)
+        return found
+
+    def counts(self, now_ms: int) -> tuple[int, ...]:
+        """Return (pending, in progress, completed, dead letters, delayed, redelivered, age of the oldest in ms)."""
+        due = self.due_count(now_ms)
+        oldest = self._oldest()
+        return (
+            self.ready_count + due + self.waiting_in_lanes,
+            len(self.held),
+            self.completed,
+            len(self.dead),
+            len(self.delayed) - self._taken_back_delayed - due,
+            self.redelivered,
+            max(0, now_ms - oldest.created_ms) if oldest is not None else 0,
+        )
+
+    def _oldest(self) -> Message | None:
+        """Return the oldest message that is ready or due next; one that was taken back since may be named."""
+        heads = [*self.returned[:1], *([self.fresh[0]] if self.fresh else []), *(at[1] for at in self.delayed[:1])]
+        known = [number for number in heads if number in self._messages]
+        return self._messages[min(known)] if known else None
+
+    # -- coming in, and back --------------------------------------------------------------------------------------
+
+    def add(self, message: Message) -> None:
+        """Take a new message, the youngest of all."""
+        if message.group_key:
+            lane = self.lanes.get(message.group_key)
+            if lane is not None:
+                lane.append(message.number)
+                self.waiting_in_lanes += 1
+                return
+            self.lanes[message.group_key] = deque()
+        if message.due_ms:
+            heapq.heappush(self.delayed, (message.due_ms, message.number))
+        else:
+            self.fresh.append(message.number)
+
+    def _put_back(self, number: int, due_ms: int) -> None:
+        delivery = self.deliveries.get(number)
+        if due_ms:
+            heapq.heappush(self.delayed, (due_ms, number))
+            if delivery is not None:
+                delivery.is_delayed = True
+        else:
+            heapq.heappush(self.returned, number)
+
+    def _promote(self, now_ms: int) -> None:
+        """Let what is due be ready."""
+        delayed = self.delayed
+        while delayed and delayed[0][0] <= now_ms:
+            _, number = heapq.heappop(delayed)
+            if number in self.taken_back:
+                self.taken_back.discard(number)
+                self._taken_back_delayed -= 1
+                continue
+            heapq.heappush(self.returned, number)
+            delivery = self.deliveries.get(number)
+            if delivery is not None:
+                delivery.is_delayed = False
+
+    # -- given away -----------------------------------------------------------------------------------------------
+
+    def grant(self, wish: Wish, token: int, now_ms: int) -> tuple[int, ...]:
+        """Give the oldest ready messages to a consume, and return their numbers.
+
+        A consume that has got something before gets the same again: it was sent twice.
+        """
+        client, consumer, request, count, lease_ms = wish
+        before = self.by_request.get((client, request))
+        if before is not None:
+            return tuple(before)
+        self._promote(now_ms)
+        numbers: list[int] = []
+        size_bytes = 0
+        while len(numbers) < count and size_bytes < limits.GRANT_BYTES_MAX:
+            number = self._next_ready()
+            if not number:
+                break
+            size_bytes += len(self._messages[number].payload)
+            numbers.append(number)
+            delivery = self.deliveries.get(number)
+            if delivery is None:
+                delivery = self.deliveries[number] = Delivery()
+            elif delivery.attempts:
+                self.redelivered += 1
+            delivery.attempts += 1
+            delivery.token, delivery.is_held, delivery.lease_ms = token, True, lease_ms
+            delivery.client, delivery.consumer, delivery.request = client, consumer, request
+            self.held[number] = delivery
+        if numbers:
+            self.by_request[client, request] = dict.fromkeys(numbers)
+        return tuple(numbers)
+
+    def _next_ready(self) -> int:
+        """Take the oldest ready message and return its number, 0 if there is none."""
+        fresh, returned = self.fresh, self.returned
+        while returned and (not fresh or returned[0] < fresh[0]):
+            number = heapq.heappop(returned)
+            if number not in self.taken_back:
+                return number
+            self.taken_back.discard(number)
+        return fresh.popleft() if fresh else 0
+
+    # -- settled --------------------------------------------------------------------------------------------------
+
+    def ack(self, number: int, token: int, now_ms: int) -> tuple[bool, bool]:
+        """Settle a delivery; return whether its token counts, and whether its message is settled by it."""
+        delivery = self.deliveries.get(number)
+        if delivery is None:
+            return self.finished.get(number, token) == token and number not in self.dead, False
+        if delivery.token != token:
+            return False, False
+        if delivery.is_held:
+            self._end(number, delivery)
+        else:
+            self.taken_back.add(number)
+            self._taken_back_delayed += delivery.is_delayed
+        self.completed += 1
+        self._settle(number, delivery, now_ms)
+        return True, True
+
+    def fail(self, number: int, failure: Failure, due_ms: int | None) -> bool:
+        """Count a failure of what is in flight: it is ready again at a time (0: now), or a dead letter (None).
+
+        Return whether its message is settled by that.
+        """
+        delivery = self.held[number]
+        self._end(number, delivery)
+        delivery.failed(failure)
+        if due_ms is not None:
+            self._put_back(number, due_ms)
+            return False
+        self._settle(number, delivery, failure.at_ms)
+        self.dead[number] = delivery
+        return True
+
+    def release(self, number: int) -> None:
+        """Let what is in flight be ready again, as if it had not been given away but for the count of attempts."""
+        self._end(number, self.held[number])
+        self._put_back(number, 0)
+
+    def _end(self, number: int, delivery: Delivery) -> None:
+        delivery.is_held = False
+        del self.held[number]
+        request = delivery.client, delivery.request
+        numbers = self.by_request[request]
+        del numbers[number]
+        if not numbers:
+            del self.by_request[request]
+
+    def _settle(self, number: int, delivery: Delivery, now_ms: int) -> None:
+        del self.deliveries[number]
+        if delivery.attempts > 1:
+            self.finished[number] = delivery.token
+            if len(self.finished) > FINISHED_MAX:
+                self.finished.popitem(last=False)
+        group_key = self._messages[number].group_key
+        if group_key:
+            self._advance(group_key, now_ms)
+
+    def _advance(self, group_key: bytes, now_ms: int) -> None:
+        """Let the next message of a lane come forward, or end the lane."""
+        lane = self.lanes[group_key]
+        if not lane:
+            del self.lanes[group_key]
+            return
+        number = lane.popleft()
+        self.waiting_in_lanes -= 1
+        due_ms = self._messages[number].due_ms
+        self._put_back(number, due_ms if due_ms > now_ms else 0)
+
+    # -- who holds what -------------------------------------------------------------------------------------------
+
+    def holds(self, number: int, token: int) -> bool:
+        """Say whether a delivery is in flight."""
+        delivery = self.held.get(number)
+        return delivery is not None and delivery.token == token
+
+    def held_by(self, client: bytes) -> list[int]:
+        """Return the numbers of what a client has in flight."""
+        return [number for number, delivery in self.held.items() if delivery.client == client]
+
+    # -- dead letters ---------------------------------------------------------------------------------------------
+
+    def redrive(self, count: int) -> list[int]:
+        """Let the oldest dead letters be ready again, their failures forgotten; return their numbers."""
+        numbers = self._oldest_dead(count)
+        for number in numbers:
+            del self.dead[number]
+            self.finished.pop(number, None)
+            self.deliveries[number] = Delivery()  # whose token is nobody's: what was given away before has ended
+            message = self._messages[number]
+            lane = self.lanes.get(message.group_key) if message.group_key else None
+            if lane is not None:
+                lane.append(number)
+                self.waiting_in_lanes += 1
+                continue
+            if message.group_key:
+                self.lanes[message.group_key] = deque()
+            self._put_back(number, 0)
+        return numbers
+
+    def purge(self, count: int) -> list[int]:
+        """Drop the oldest dead letters; return their numbers."""
+        numbers = self._oldest_dead(count)
+        for number in numbers:
+            del self.dead[number]
+        return numbers
+
+    def _oldest_dead(self, count: int) -> list[int]:
+        return [number for number, _ in zip(self.dead, range(count), strict=False)]
+
+    def unsettled(self) -> Iterator[int]:
+        """Yield the numbers of all messages that are not settled here."""
+        yield from self.fresh
+        for number in (*self.returned, *(number for _, number in self.delayed)):
+            if number not in self.taken_back:
+                yield number
+        for lane in self.lanes.values():
+            yield from lane
+        yield from self.held
+
+
+def backoff_ms(first_ms: int, most_ms: int, retries: int, number: int) -> int:
+    """Return how long a message waits after its failure number `retries`: doubling, with a jitter of its own.
+
+    Between half of the whole pause and all of it, by a hash of the message and the failure: every replica finds the
+    same, and messages that failed together do not come back together.
+    """
+    pause_ms = min(most_ms, first_ms << min(retries - 1, _DOUBLINGS_MAX))
+    jitter = crc32(b"%d %d" % (number, retries)) / 0xFFFF_FFFF
+    return int(pause_ms * (0.5 + jitter / 2))
