@@ -20,7 +20,7 @@ EXPIRY_OVERHEAD_BYTES: Final = 152
 
 @dataclass(slots=True)
 class Footprint:
-    """Keys held, and the bytes of memory that all costs, overheads included; `pinned_bytes` of them are not the keys'."""
+    """Keys held, and the bytes of memory that everything costs; `pinned_bytes` of them are not the keys'."""
 
     entries: int = 0
     size_bytes: int = 0

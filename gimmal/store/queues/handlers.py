@@ -37,7 +37,9 @@ def _declare(queues: Queues, seq: int, now_ms: int, command: Command) -> tuple[i
     _, key, given = command
     shard = queues.shards.get(key)
     if shard is None:
-        settings = Settings(*(value if value is not None else default for value, default in zip(given, Settings())))
+        settings = Settings(
+            *(value if value is not None else default for value, default in zip(given, Settings(), strict=True))
+        )
         shard = queues.shards[key] = Shard(settings, seq, queues.footprint)
         shard.groups[DEFAULT_GROUP] = Group(shard.messages)
     for name, value, stored in zip(Settings._fields, given, shard.settings, strict=True):
@@ -59,7 +61,7 @@ def _produce(queues: Queues, seq: int, now_ms: int, command: Command) -> tuple[i
 
 def _grant(queues: Queues, seq: int, now_ms: int, command: Command) -> tuple[int, ...]:
     found = _group_of(queues, command)
-    if type(found) is Refused:
+    if isinstance(found, Refused):
         return ()
     _, group = found
     _, _, _, (client, consumer), request, (count, lease_ms) = command
@@ -68,7 +70,7 @@ def _grant(queues: Queues, seq: int, now_ms: int, command: Command) -> tuple[int
 
 def _ack(queues: Queues, seq: int, now_ms: int, command: Command) -> tuple[int, ...] | Refused:
     found = _group_of(queues, command)
-    if type(found) is Refused:
+    if isinstance(found, Refused):
         return found
     shard, group = found
     outcomes = []
@@ -84,7 +86,7 @@ def _for_each_held(
     queues: Queues, command: Command, settle: Callable[[Shard, Group, int], None]
 ) -> tuple[int, ...] | Refused:
     found = _group_of(queues, command)
-    if type(found) is Refused:
+    if isinstance(found, Refused):
         return found
     shard, group = found
     outcomes = []
@@ -124,12 +126,12 @@ def _lease_end(queues: Queues, seq: int, now_ms: int, command: Command) -> int:
         shard.fail(group, number, Failure(group.held[number].consumer, LEASE_OVER, _LEASE_OVER, now_ms), None)
 
     outcomes = _for_each_held(queues, command, settle)
-    return 0 if type(outcomes) is Refused else sum(outcome == Outcome.DONE for outcome in outcomes)
+    return 0 if isinstance(outcomes, Refused) else sum(outcome == Outcome.DONE for outcome in outcomes)
 
 
 def _give_back(queues: Queues, seq: int, now_ms: int, command: Command) -> int:
     found = _group_of(queues, command)
-    if type(found) is Refused:
+    if isinstance(found, Refused):
         return 0
     _, group = found
     numbers = tuple(group.by_request.get((command[3], command[4]), ()))
@@ -156,12 +158,12 @@ def _vanish(queues: Queues, seq: int, now_ms: int, command: Command) -> int:
 
 def _redrive(queues: Queues, seq: int, now_ms: int, command: Command) -> int | Refused:
     found = _group_of(queues, command)
-    return found if type(found) is Refused else found[0].redrive(found[1], command[3])
+    return found if isinstance(found, Refused) else found[0].redrive(found[1], command[3])
 
 
 def _purge(queues: Queues, seq: int, now_ms: int, command: Command) -> int | Refused:
     found = _group_of(queues, command)
-    return found if type(found) is Refused else found[0].purge(found[1], command[3])
+    return found if isinstance(found, Refused) else found[0].purge(found[1], command[3])
 
 
 def _create_group(queues: Queues, seq: int, now_ms: int, command: Command) -> bool | Refused:
@@ -203,13 +205,13 @@ WRITES: Final[dict[int, Callable[[Queues, int, int, Command], Any]]] = {
 
 def _stats(queues: Queues, now_ms: int, command: Command) -> tuple[int, ...] | Refused:
     found = _group_of(queues, command)
-    return found if type(found) is Refused else found[1].counts(now_ms)
+    return found if isinstance(found, Refused) else found[1].counts(now_ms)
 
 
 def _dead_letters(queues: Queues, now_ms: int, command: Command) -> tuple[Any, ...] | Refused:
     """Return (number, payload, created_ms, attempts, retries, failures) of dead letters, the oldest first."""
     found = _group_of(queues, command)
-    if type(found) is Refused:
+    if isinstance(found, Refused):
         return found
     shard, group = found
     letters: list[Any] = []

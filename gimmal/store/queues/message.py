@@ -9,7 +9,7 @@ REJECTED: Final = "rejected"
 LEASE_OVER: Final = "lease"
 VANISHED: Final = "vanished"
 CAUSES: Final = (NACKED, REJECTED, LEASE_OVER, VANISHED)
-"""Why a delivery failed: its handler said no, or said never again; its lease ran out; its consumer's client was gone."""
+"""Why a delivery failed: its handler said no, or never again; its lease ran out; its consumer's client was gone."""
 
 
 class Message:
