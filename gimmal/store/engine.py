@@ -5,8 +5,9 @@ the same results on every replica. It makes every choice when it is called, from
 number and what the entry says; it has no clock, no dice, no limit on memory and no idea of who used what last.
 Only committed entries are applied.
 
-The state is the keys (`kv`), the queues (`queues`) and the sessions (`sessions`). A command is about one of
-them; `WRITES` says which, and who carries it out. Sessions stand before all of it: whether an entry of a session is carried out is theirs to say.
+The state is the keys (`kv`), the queues (`queues`) and the sessions (`sessions`). A command is about one of them;
+`WRITES` says which, and who carries it out. Sessions stand before all of it: whether an entry of a session is carried
+out is theirs to say.
 
 A copy of the state is taken by `freeze` and travels as trees (`snapshot`); `digest` tells whether two states differ.
 """

@@ -9,9 +9,10 @@ meanwhile. Its chunks are `(position of the first item, items)`, each small enou
     RECORD    key, record, expires_at_ms | 0
     SESSION   session, floor, highest number, last_ms, replies       replies: (number, refusal | 0, value | text), ...
 
-or one of a queue shard (`gimmal.store.queues.frozen`), in the order of the state: insertion order of the keys, then that of
-the sessions, then that in which shards were declared. Positions in scans mean the same in the copy, and so does everything else that `apply` or `read` can ever ask. The order of the table of expiry times is not
-kept, for nobody asks for it.
+or one of a queue shard (`gimmal.store.queues.frozen`), in the order of the state: insertion order of the keys, then
+that of the sessions, then that in which shards were declared. Positions in scans mean the same in the copy, and so does
+everything else that `apply` or `read` can ever ask. The order of the table of expiry times is not kept, for nobody asks
+for it.
 
 Trees come from another node: every field is checked, and positions and numbers tell that none is missing or came twice.
 Whose snapshot it is, at which place of the log, and whether its bytes arrived unharmed is not this module's business.

@@ -31,12 +31,12 @@ _DOUBLINGS_MAX: Final = 40
 
 
 class Wish(NamedTuple):
-    """What a consume asks for: up to `count` messages, for `lease_ms` (0: as long as the queue says)."""
+    """What a consume asks for: at most so many messages, for `lease_ms` (0: as long as the queue says)."""
 
     client: bytes
     consumer: bytes
     request: int
-    count: int
+    most: int
     lease_ms: int
 
 
@@ -171,14 +171,14 @@ class Group:
 
         A consume that has got something before gets the same again: it was sent twice.
         """
-        client, consumer, request, count, lease_ms = wish
+        client, consumer, request, most, lease_ms = wish
         before = self.by_request.get((client, request))
         if before is not None:
             return tuple(before)
         self._promote(now_ms)
         numbers: list[int] = []
         size_bytes = 0
-        while len(numbers) < count and size_bytes < limits.GRANT_BYTES_MAX:
+        while len(numbers) < most and size_bytes < limits.GRANT_BYTES_MAX:
             number = self._next_ready()
             if not number:
                 break
