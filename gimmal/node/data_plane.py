@@ -29,6 +29,7 @@ from gimmal.wire.messages import (
     Fault,
     FetchDigests,
     FetchTable,
+    KeepAlive,
     Message,
     Problem,
     Refusal,
@@ -67,6 +68,7 @@ class DataPlane:
             Request: self._on_request,
             FetchTable: self._on_fetch_table,
             FetchDigests: self._on_fetch_digests,
+            KeepAlive: lambda peer, message, now: self.serving.queue_desk.on_sign(message.client),
         }
         self.serving = self._new_life(0)
 
@@ -108,7 +110,7 @@ class DataPlane:
         return self.serving.led_count > 0
 
     def _look_at_clock(self, now: Instant) -> None:
-        self._now = self.serving.now = now
+        self._now = self.serving.now = self.serving.queue_desk.now = now
 
     # -- the verbs: clients -------------------------------------------------------------------------------------
 

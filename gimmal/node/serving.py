@@ -10,7 +10,7 @@ what was written (when it expires, who was used last) and may propose commands o
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from gimmal.cluster.table import Table
@@ -19,14 +19,16 @@ from gimmal.leader.expiry import Expiry, expire_if_due
 from gimmal.leader.idle_sessions import IdleSessions
 from gimmal.leader.memory import Memory, MemoryLimits
 from gimmal.node.parked import Parked
+from gimmal.node.queue_desk import QueueDesk, Wish
 from gimmal.node.replies import Replies
 from gimmal.node.views import views
 from gimmal.replication.holdings import Holdings
 from gimmal.replication.replica import Replica
 from gimmal.store.kv import Keys, Refused
+from gimmal.store.queues import Queues
 from gimmal.store.sessions import Sessions
 from gimmal.types import Command, Incarnation, Instant, Operation
-from gimmal.wire import commands, limits
+from gimmal.wire import commands, limits, queue_commands
 from gimmal.wire.messages import Refusal
 from gimmal.wire.peer_messages import PeerMessage
 
@@ -75,6 +77,8 @@ class Serving:
         self._expiry = Expiry(self._led_keys)
         self._idle_sessions = IdleSessions(self._led_sessions)
         self._memory = Memory(memory_limits, self.footprint, self._led_keys)
+        self._led_queues: dict[int, Queues] = {}
+        self.queue_desk = QueueDesk(self._led_queues, replies)
 
     # -- the table ----------------------------------------------------------------------------------------------
 
@@ -126,8 +130,10 @@ class Serving:
             self._led[partition] = replica
             self._led_keys[partition] = replica.engine.keys
             self._led_sessions[partition] = replica.engine.sessions
+            self._led_queues[partition] = replica.engine.queues
             self._expiry.on_led(partition)
             self._memory.on_led(partition)
+            self.queue_desk.on_led(partition)
             for peer, operation in self.parked.take(partition):
                 self.on_operation(peer, operation)
 
@@ -183,8 +189,10 @@ class Serving:
 
     def _stop_serving(self, partition: int) -> None:
         if self._led.pop(partition, None) is not None:
-            del self._led_keys[partition], self._led_sessions[partition]
+            del self._led_keys[partition], self._led_sessions[partition], self._led_queues[partition]
             self._memory.on_not_led(partition)
+            for waiter in self.queue_desk.on_not_led(partition):
+                self._refuse_moved(waiter.peer, waiter.number, partition)
 
     def _abandon(self, replica: Replica, tickets: list[Any]) -> None:
         """Say of what was proposed and not committed that another leader has to be asked."""
@@ -192,7 +200,7 @@ class Serving:
         for ticket in tickets:
             if type(ticket) is WaitingRead:
                 self._refuse_moved(ticket.peer, ticket.operation[0], replica.partition)
-            else:
+            elif type(ticket) is tuple:  # a consumer hears of it as all do who wait
                 peer, number = ticket
                 self._replies.refuse(peer, number, Refusal.UNDECIDED, text)
 
@@ -228,6 +236,11 @@ class Serving:
             for partition, command in tuple(self._idle_sessions.due(now_ms)):
                 if self._may_write(self._led[partition]):  # else the next look would log them all again
                     self._propose(self._led[partition], None, _TIMER, command)
+        if self.queue_desk.next_deadline() <= self.now.seconds:
+            writable = {
+                number: self._may_write(self._led[number]) for number, led in self._led_queues.items() if led.shards
+            }
+            self._carry_out(self.queue_desk.tick(writable))
         if self.is_leaving:
             self._leave()
         self.holdings.tick(self.now)
@@ -240,6 +253,7 @@ class Serving:
         expires_at_s = _NEVER
         if due_ms is not None:
             expires_at_s = self.now.seconds + min(max(due_ms - self.now.unix_ms, 0) / 1000, _LOOK_AGAIN_S)
+        expires_at_s = min(expires_at_s, self.queue_desk.next_deadline())
         if not self.is_open:
             return expires_at_s
         return -_NEVER if self.holdings.petition.is_due else min(expires_at_s, self.holdings.next_deadline())
@@ -301,6 +315,9 @@ class Serving:
             self._refuse_stray(peer, number, partition)
         elif code >= commands.FIRST_WRITE:
             self._write(replica, (peer, number), (session, number, floor), command)
+        elif code >= queue_commands.CONSUME:
+            gives_up_at_s, may_write = self.parked.expires_at_s, self._may_write(replica)
+            self._carry_out(self.queue_desk.on_operation(peer, operation, gives_up_at_s, may_write=may_write))
         elif code == commands.SCAN and not self._may_scan(command):
             self._refuse_scan(peer, number)
         elif self.now.seconds < self.lease_until_s or not epoch:  # any copy may answer that, and this is one
@@ -324,7 +341,7 @@ class Serving:
             return
         if self._memory.tracks_use:
             self._memory.on_read(command)
-        self._replies.add(peer, operation[0], replica.read(command, self.now.unix_ms))
+        self._answer(peer, operation[0], replica.read(command, self.now.unix_ms))
 
     def _on_not_led(self, peer: bytes, operation: Operation) -> None:
         """Let an operation wait for this node to know what is committed, or say that it does not lead."""
@@ -333,14 +350,14 @@ class Serving:
         if replica is None or (epoch and epoch != replica.epoch):
             self._refuse_moved(peer, number, partition)
         elif replica.leading is None:
-            if epoch or command[0] >= commands.FIRST_WRITE or not replica.aligned_epoch or not self.is_open:
+            if epoch or command[0] >= queue_commands.CONSUME or not replica.aligned_epoch or not self.is_open:
                 self._refuse_moved(peer, number, partition)
             elif not self._are_at_home(partition, command):
                 self._refuse_stray(peer, number, partition)
             elif command[0] == commands.SCAN and not self._may_scan(command):
                 self._refuse_scan(peer, number)
             else:
-                self._replies.add(peer, number, replica.read(command, self.now.unix_ms))
+                self._answer(peer, number, replica.read(command, self.now.unix_ms))
         elif not replica.leading.can_commit:
             self._refuse_not_enough(replica, peer, number)
         elif not self.parked.add(partition, peer, operation):
@@ -412,6 +429,11 @@ class Serving:
         for fact in self.holdings.propose(replica, ticket, origin, command, self.now.unix_ms):
             self._on_committed(*fact)
 
+    def _carry_out(self, wishes: Iterable[Wish]) -> None:
+        """Propose what the queues want logged, one after the other: each may change what is wanted next."""
+        for partition, ticket, command in wishes:
+            self._propose(self._led[partition], ticket, _TIMER, command)
+
     def _on_committed(self, replica: Replica, ticket: Any, command: Command, result: Any) -> None:
         partition = replica.partition
         if command[0] >= commands.FIRST_OWN and result:
@@ -420,15 +442,15 @@ class Serving:
             pass
         elif type(ticket) is WaitingRead:
             self.on_operation(*ticket)
-        else:
+        elif type(ticket) is tuple:
             peer, number = ticket
-            if type(result) is Refused:
-                self._replies.refuse(peer, number, result.refusal, result.text)
-            else:
-                self._replies.add(peer, number, result)
+            self._answer(peer, number, result)
         if partition not in self._led:
             self._lead(replica)
             return
+        if command[0] in queue_commands.CODES:
+            may_write = self._may_write(replica)
+            self._carry_out(self.queue_desk.on_committed(partition, ticket, command, result, may_write=may_write))
         if replica.engine.keys.expires_at_ms:
             self._expiry.on_committed(partition, command)
         if self._memory.tracks_use:
@@ -436,6 +458,12 @@ class Serving:
             if ticket is not None:
                 for other, evict in self._memory.victims():
                     self._propose(self._led[other], None, _TIMER, evict)
+
+    def _answer(self, peer: bytes, number: int, result: Any) -> None:
+        if type(result) is Refused:
+            self._replies.refuse(peer, number, result.refusal, result.text)
+        else:
+            self._replies.add(peer, number, result)
 
     @property
     def _is_congested(self) -> bool:

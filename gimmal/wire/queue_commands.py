@@ -9,7 +9,7 @@ of the log entry that gave the message away, so a later delivery has a higher on
     QUEUE_GROUPS  shard                                      -> names of groups
     CONSUME       shard, group, who, request, (count, wait_ms, lease_ms)
                                                              -> deliveries, none when `wait_ms` are over
-    CANCEL        shard, group, client, request              -> whether that consume had got nothing
+    CANCEL        shard, group, client, request              -> number of messages that consume had got
 
     DECLARE       shard, settings                            -> the settings, those that were None filled in
     PRODUCE       shard, delay_ms, messages                  -> numbers            message: payload, group key, dedup id

@@ -95,10 +95,10 @@ class Group:
         """When the next delayed message is due, in Unix milliseconds, or None."""
         return self.delayed[0][0] if self.delayed else None
 
-    def due_count(self, now_ms: int) -> int:
-        """Count the delayed messages that are due, in time proportional to their number."""
+    def due_count(self, now_ms: int, enough: int | None = None) -> int:
+        """Count the delayed messages that are due, in time proportional to their number; no more than `enough`."""
         heap, found, places = self.delayed, 0, [0]
-        while places:
+        while places and found != enough:
             place = places.pop()
             if place < len(heap) and heap[place][0] <= now_ms:
                 found += heap[place][1] not in self.taken_back
