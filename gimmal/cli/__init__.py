@@ -1,7 +1,7 @@
 """The `gimmal` command.
 
 `app` has the application, the options that commands share and what becomes of errors; `node`, `cluster`, `operator`,
-`keys` and `demo` have the commands. Importing them is quick, so that `--help` is: a command imports the
+`keys`, `queues` and `demo` have the commands. Importing them is quick, so that `--help` is: a command imports the
 client, the node or the tables of rich when it runs.
 """
 
@@ -17,6 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         keys,  # noqa: F401
         node,  # noqa: F401
         operator,  # noqa: F401
+        queues,  # noqa: F401
         verify,  # noqa: F401
     )
 

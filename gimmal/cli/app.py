@@ -19,7 +19,7 @@ from gimmal.errors import ConfigError, GimmalError, InvalidArgument
 
 app = typer.Typer(
     name="gimmal",
-    help="A clustered in-memory store: run a node, look at a cluster, work with its keys.",
+    help="A clustered in-memory store: run a node, look at a cluster, work with its keys and queues.",
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -55,7 +55,7 @@ Json = Annotated[
 
 @app.callback()
 def _application() -> None:
-    """A clustered in-memory store: run a node, look at a cluster, work with its keys."""
+    """A clustered in-memory store: run a node, look at a cluster, work with its keys and queues."""
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

@@ -73,7 +73,7 @@ def _connected(seeds: str, timeout: float) -> "Iterator[Client]":
         yield client
 
 
-def _given(word: str) -> str | bytes:
+def given(word: str) -> str | bytes:
     """Return an argument as text, or as the bytes it is when they are not UTF-8."""
     raw = os.fsencode(word)
     try:
@@ -82,11 +82,11 @@ def _given(word: str) -> str | bytes:
         return raw
 
 
-def _value_of(word: str) -> int | str | bytes:
+def value_of(word: str) -> int | str | bytes:
     """Return what a VALUE stands for. Only an integer that prints as it was given is taken for one."""
     if _INTEGER.fullmatch(word) and -(2**63) <= int(word) < 2**63:
         return int(word)
-    return _given(word)
+    return given(word)
 
 
 @app.command()
@@ -96,16 +96,16 @@ def get(key: Key, *, seeds: Seeds = DEFAULT_ADDRESS, timeout: Timeout = _TIMEOUT
     Text and bytes are printed as they are, numbers and other values as JSON.
     """
     with _connected(seeds, timeout) as client:
-        found = client.get_versioned(_given(key))
+        found = client.get_versioned(given(key))
     if found is None:
         if as_json:
-            print_json({"key": _given(key), "found": False})
+            print_json({"key": given(key), "found": False})
         else:
             print_problem(f"there is no key {key!r}")
         return FAILED
     value, version = found
     if as_json:
-        print_json({"key": _given(key), "found": True, "value": value, "version": version})
+        print_json({"key": given(key), "found": True, "value": value, "version": version})
     elif isinstance(value, bytes):
         sys.stdout.buffer.write(value + b"\n")
         sys.stdout.buffer.flush()
@@ -137,10 +137,10 @@ def set_(
     """
     with _connected(seeds, timeout) as client:
         is_set = client.set(
-            _given(key), _value_of(value), ttl=ttl, nx=nx, xx=xx, keep_ttl=keep_ttl, if_version=if_version
+            given(key), value_of(value), ttl=ttl, nx=nx, xx=xx, keep_ttl=keep_ttl, if_version=if_version
         )
     if as_json:
-        print_json({"key": _given(key), "set": is_set})
+        print_json({"key": given(key), "set": is_set})
     elif is_set:
         print_text("OK")
     else:
@@ -158,7 +158,7 @@ def delete(
 ) -> None:
     """Delete keys and print how many there were."""
     with _connected(seeds, timeout) as client:
-        deleted = client.delete_many([_given(key) for key in keys])
+        deleted = client.delete_many([given(key) for key in keys])
     if as_json:
         print_json({"deleted": deleted})
     else:
@@ -179,9 +179,9 @@ def incr(
     AMOUNT is 1 unless given, and may be negative. A missing key counts as 0; an expiry is kept.
     """
     with _connected(seeds, timeout) as client:
-        counter = client.incr(_given(key), amount)
+        counter = client.incr(given(key), amount)
     if as_json:
-        print_json({"key": _given(key), "value": counter})
+        print_json({"key": given(key), "value": counter})
     else:
         print_text(str(counter))
 
@@ -193,8 +193,8 @@ def ttl(key: Key, *, seeds: Seeds = DEFAULT_ADDRESS, timeout: Timeout = _TIMEOUT
     It is -1 if the key does not expire, and -2 if there is no such key.
     """
     with _connected(seeds, timeout) as client:
-        left = client.ttl(_given(key))
+        left = client.ttl(given(key))
     if as_json:
-        print_json({"key": _given(key), "ttl": left})
+        print_json({"key": given(key), "ttl": left})
     else:
         print_text(f"{left:g}" if left < 0 else f"{left:.3f}")

@@ -159,11 +159,8 @@ class AsyncConsumer:
             error = raised
             if not isinstance(raised, Exception):
                 logger.warning("handler of queue %r raised %s", self._shards.name, type(raised).__name__)
-        code, details = what_follows(error)
-        try:
-            await self._settle(code, receipt, details)
-        finally:
-            self._renewals.end(receipt)
+        await self._settle(*what_follows(error), receipt)
+        self._renewals.end(receipt)
 
     async def _call(self, what: Any) -> None:
         if inspect.iscoroutinefunction(self._handler):
@@ -179,39 +176,43 @@ class AsyncConsumer:
         if inspect.isawaitable(outcome):
             await outcome
 
-    async def _settle(self, code: int, receipt: Receipt, details: tuple[object, ...]) -> None:
+    async def _settle(self, code: int, details: tuple[object, ...], receipt: Receipt) -> None:
         """Settle a message, and go on trying; once the consumer is stopped only a few times."""
         tries_left = _TRIES_WHEN_STOPPED
         while tries_left:
             tries_left -= self._is_stopped.is_set()
+            self._renewals.end(receipt)
             try:
                 await self._client._carry_out(
                     lambda at: settling.settle_one(self._shards, at, code, receipt, *details), None
                 )
             except (Unavailable, OperationTimeout) as error:
+                self._renewals.begin(receipt, time.monotonic())
                 await asyncio.sleep(self._troubles.next_pause_s(error))
                 continue
             except StaleLease as error:
                 logger.warning("%s", error)
             except ClientClosed as error:
-                logger.warning("message %s of queue %r is not settled: %s", receipt[2:4], self._shards.name, error)
+                logger.warning(
+                    "message %s of queue %r is not settled: %s", receipt.message_id, self._shards.name, error
+                )
                 raise
             except GimmalError as error:
-                logger.error("message %s of queue %r is not settled: %s", receipt[2:4], self._shards.name, error)
+                logger.error("message %s of queue %r is not settled: %s", receipt.message_id, self._shards.name, error)
             return
 
     async def _release(self, receipt: Receipt) -> None:
         await self._client._carry_out(lambda at: give_back(self._shards, at, receipt), None)
 
     async def _renew(self) -> None:
-        renewals, lease_ms = self._renewals, int(self._renewals.every_s * 3000)
+        renewals = self._renewals
         while True:
             await asyncio.sleep(renewals.pause_s(time.monotonic()))
             due = renewals.take_due(time.monotonic())
             if not due:
                 continue
             try:
-                failed = await self._client._carry_out(extension(self._shards, due, lease_ms), None)
+                failed = await self._client._carry_out(extension(self._shards, due, renewals.lease_ms), None)
             except ClientClosed:
                 return
             except GimmalError as error:

@@ -66,6 +66,7 @@ class Renewals:
     """Whose lease is to be renewed when: at a third of it, each time. Times are monotonic seconds."""
 
     def __init__(self, lease_s: float) -> None:
+        self.lease_ms = max(1, round(lease_s * 1000))
         self.every_s = lease_s / _LEASE_PARTS
         self._lock = threading.Lock()
         self._due: dict[Receipt, float] = {}
@@ -75,10 +76,10 @@ class Renewals:
         with self._lock:
             self._due[receipt] = now + self.every_s
 
-    def end(self, receipt: Receipt) -> None:
-        """Learn that it is not handled any more, or not this consumer's."""
+    def end(self, receipt: Receipt) -> bool:
+        """Learn that it is not handled any more, or not this consumer's; return whether it was until now."""
         with self._lock:
-            self._due.pop(receipt, None)
+            return self._due.pop(receipt, None) is not None
 
     def take_due(self, now: float) -> list[Receipt]:
         """Return what is to be renewed now."""
@@ -251,42 +252,43 @@ class Consumer:
             error = raised
             if not isinstance(raised, Exception):
                 logger.warning("handler of queue %r raised %s", self._shards.name, type(raised).__name__)
-        code, details = what_follows(error)
-        try:
-            self._settle(code, receipt, details)
-        finally:
-            self._renewals.end(receipt)
+        self._settle(*what_follows(error), receipt)
+        self._renewals.end(receipt)
 
-    def _settle(self, code: int, receipt: Receipt, details: tuple[object, ...]) -> None:
+    def _settle(self, code: int, details: tuple[object, ...], receipt: Receipt) -> None:
         """Settle a message, and go on trying; once the consumer is stopped only a few times."""
         tries_left = _TRIES_WHEN_STOPPED
         while tries_left:
             tries_left -= self._is_stopped.is_set()
+            self._renewals.end(receipt)
             try:
                 self._client._carry_out(lambda at: settling.settle_one(self._shards, at, code, receipt, *details), None)
             except (Unavailable, OperationTimeout) as error:
+                self._renewals.begin(receipt, time.monotonic())
                 time.sleep(self._troubles.next_pause_s(error))
                 continue
             except StaleLease as error:
                 logger.warning("%s", error)
             except ClientClosed as error:
-                logger.warning("message %s of queue %r is not settled: %s", receipt[2:4], self._shards.name, error)
+                logger.warning(
+                    "message %s of queue %r is not settled: %s", receipt.message_id, self._shards.name, error
+                )
                 raise
             except GimmalError as error:
-                logger.error("message %s of queue %r is not settled: %s", receipt[2:4], self._shards.name, error)
+                logger.error("message %s of queue %r is not settled: %s", receipt.message_id, self._shards.name, error)
             return
 
     def _release(self, receipt: Receipt) -> None:
         self._client._carry_out(lambda at: give_back(self._shards, at, receipt), None)
 
     def _renew(self) -> None:
-        renewals, lease_ms = self._renewals, int(self._renewals.every_s * _LEASE_PARTS * 1000)
+        renewals = self._renewals
         while not self._is_over.wait(renewals.pause_s(time.monotonic())):
             due = renewals.take_due(time.monotonic())
             if not due:
                 continue
             try:
-                failed = self._client._carry_out(extension(self._shards, due, lease_ms), None)
+                failed = self._client._carry_out(extension(self._shards, due, renewals.lease_ms), None)
             except ClientClosed:
                 return
             except GimmalError as error:
@@ -314,8 +316,8 @@ def after_failures(renewals: Renewals, receipts: list[Receipt], failed: dict[str
     for receipt in receipts:
         error = failed.get(receipt.message_id)
         if isinstance(error, StaleLease):
-            logger.warning("%s", error)
-            renewals.end(receipt)
+            if renewals.end(receipt):  # else it was settled while this was under way
+                logger.warning("%s", error)
         elif error is not None:
             renewals.try_again([receipt], now + min(_PAUSE_MAX_S, renewals.every_s / 4))
 

@@ -167,6 +167,60 @@ def test_arguments_that_are_no_text_are_bytes(gimmal_cluster: LocalCluster, gimm
     assert done.stdout == b"\xfe\n"
 
 
+# --- queues
+
+
+def test_a_message_goes_through_a_queue(gimmal: Shell, key: str) -> None:
+    status, first, _ = gimmal("queue", "produce", key, "hello")
+    assert (status, first.startswith("0-")) == (0, True)
+    assert gimmal("queue", "produce", key, "42", "-7", "two words")[1].count("\n") == 3
+    assert gimmal("queue", "consume", key, "--keep")[1] == "hello\n"
+    assert gimmal("queue", "consume", key, "-n", "3") == (0, "hello\n42\n-7\n", "")
+    assert gimmal("queue", "consume", key) == (0, "two words\n", "")
+    assert gimmal("queue", "consume", key, "--wait", "0.1") == (1, "", f"there is no message in queue {key!r}\n")
+    assert gimmal("queue", "stats", key)[1].splitlines()[:3] == [
+        "pending      0",
+        "in_progress  0",
+        "completed    4",
+    ]
+    assert gimmal("queue", "groups", key) == (0, "default\n", "")
+
+
+def test_queues_as_json(gimmal: Shell, key: str) -> None:
+    status, produced = gimmal.json("queue", "produce", key, "7", "--shards", "2", "--dedup-id", "once")
+    assert (status, produced["queue"], len(produced["ids"])) == (0, key, 1)
+    assert gimmal.json("queue", "produce", key, "8", "--dedup-id", "once") == (0, produced)
+    status, found = gimmal.json("queue", "consume", key, "--consumer", "me")
+    (message,) = found["messages"]
+    assert (status, message["id"], message["payload"], message["attempts"]) == (0, produced["ids"][0], 7, 1)
+    assert gimmal.json("queue", "consume", key) == (1, {"queue": key, "messages": []})
+    status, stats = gimmal.json("queue", "stats", key)
+    assert (status, stats["completed"], stats["group"], stats["oldest_age"]) == (0, 1, "default", 0)
+    assert gimmal.json("queue", "groups", key) == (0, {"queue": key, "groups": ["default"]})
+
+
+def test_dead_letters_are_shown_redriven_and_purged(gimmal: Shell, gimmal_cluster: LocalCluster, key: str) -> None:
+    with gimmal_cluster.connect() as db:
+        queue = db.queue(key)
+        queue.produce_many(["a", "b"])
+        for message in queue.consume_many(2):
+            queue.nack(message, requeue=False, reason="no good")
+    status, output, _ = gimmal("queue", "dead-letters", key)
+    assert status == 0
+    assert [line.split("  ", 1)[1] for line in output.splitlines()] == [
+        "1  rejected  'no good'  \"a\"",
+        "1  rejected  'no good'  \"b\"",
+    ]
+    (letter,) = gimmal.json("queue", "dead-letters", key, "--limit", "1")[1]["dead_letters"]
+    assert (letter["payload"], letter["error"], len(letter["history"])) == ("a", "no good", 1)
+    assert gimmal("queue", "redrive", key, "--limit", "1") == (0, "1\n", "")
+    assert gimmal("queue", "purge", key) == (0, "1\n", "")
+    assert gimmal.json("queue", "redrive", key) == (0, {"queue": key, "redriven": 0})
+    assert gimmal.json("queue", "purge", key) == (0, {"queue": key, "purged": 0})
+    status, error = gimmal.json("queue", "stats", key, "--group", "nobody")
+    assert (status, error["error"]) == (2, "InvalidArgument")
+
+
 # --- wrong arguments, and clusters that are not there
 
 

@@ -8,16 +8,19 @@ from rich.console import Console
 
 from gimmal.cli import demo, main
 from gimmal.cli.app import jsonable
-from gimmal.cli.keys import _value_of
+from gimmal.cli.keys import value_of
 from gimmal.cli.narrator import CheckFailed, Narrator
 from gimmal.node.config import NAMES, NodeConfig, load_config
 
 COMMANDS = ["node", "demo", "status", "health", "recover", "unsafe-elect", "verify", "get", "set", "del", "incr", "ttl"]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+QUEUE_COMMANDS = ["produce", "consume", "stats", "dead-letters", "redrive", "purge", "groups"]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, *(f"queue {command}" for command in QUEUE_COMMANDS)])
 def test_every_command_has_help_and_json(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([command, "--help"]) == 0
+    assert main([*command.split(), "--help"]) == 0
     text, errors = capsys.readouterr()
     assert text.startswith(f"Usage: gimmal {command} [OPTIONS]")
     assert "--json" in text
@@ -28,7 +31,13 @@ def test_every_command_has_help_and_json(command: str, capsys: pytest.CaptureFix
 def test_the_help_of_gimmal_lists_the_commands(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 0
     listed = capsys.readouterr().out.partition("Commands:\n")[2]
-    assert sorted(line.split()[0] for line in listed.splitlines()) == sorted(COMMANDS)
+    assert sorted(line.split()[0] for line in listed.splitlines()) == sorted([*COMMANDS, "queue"])
+
+
+def test_the_help_of_queue_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["queue", "--help"]) == 0
+    listed = capsys.readouterr().out.partition("Commands:\n")[2]
+    assert [line.split()[0] for line in listed.splitlines()] == QUEUE_COMMANDS
 
 
 def test_help_loads_nothing_heavy() -> None:
@@ -36,8 +45,8 @@ def test_help_loads_nothing_heavy() -> None:
     program = f"""
 import sys
 import gimmal.cli
-for command in {COMMANDS!r}:
-    assert gimmal.cli.main([command, "--help"]) == 0
+for command in {[*COMMANDS, "queue produce"]!r}:
+    assert gimmal.cli.main([*command.split(), "--help"]) == 0
 print(*sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -55,6 +64,11 @@ print(*sys.modules)
         (["get"], "Missing argument 'KEY'"),
         (["get", "a", "b"], "unexpected extra argument"),
         (["status", "--loud"], "No such option: --loud"),
+        (["queue"], "Missing command"),
+        (["queue", "bark"], "No such command 'bark'"),
+        (["queue", "bark", "--help"], "No such command 'bark'"),
+        (["queue", "produce", "q"], "Missing argument 'PAYLOAD'"),
+        (["queue", "produce", "q", "a", "b", "--dedup-id", "x"], "--dedup-id is for one PAYLOAD"),
     ],
 )
 def test_wrong_usage_is_one_line_and_status_2(
@@ -136,8 +150,8 @@ def test_whom_clients_ask_is_no_setting_of_a_node() -> None:
     ],
 )
 def test_only_an_integer_that_prints_as_given_is_stored_as_one(word: str, value: object) -> None:
-    assert _value_of(word) == value
-    assert type(_value_of(word)) is type(value)
+    assert value_of(word) == value
+    assert type(value_of(word)) is type(value)
 
 
 @pytest.mark.parametrize(
