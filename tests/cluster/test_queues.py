@@ -1,0 +1,562 @@
+"""Queues against real nodes: both clients, and consumers that run by themselves."""
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import gimmal
+from gimmal.errors import ClientClosed, InvalidArgument, QueueSettingsMismatch, StaleLease
+from gimmal.testing import LocalCluster
+from tests.cluster.waiting import wait_until
+
+LONG_S = 60.0  # the longest timeout: for calls that are to succeed on a machine however slow
+
+
+@pytest.fixture
+def db(gimmal_cluster: LocalCluster) -> Iterator[gimmal.Client]:
+    with gimmal_cluster.connect(timeout=LONG_S) as client:
+        yield client
+
+
+@pytest.fixture
+def name(gimmal_prefix: str) -> str:
+    return f"{gimmal_prefix}tasks"
+
+
+def counts(queue: gimmal.Queue) -> tuple[int, int, int, int]:
+    found = queue.stats()
+    return found["pending"] + found["delayed"], found["in_progress"], found["completed"], found["dead_letter"]
+
+
+# -- by hand ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+def test_everything_that_can_be_said_of_a_message(db: gimmal.Client, name: str, shards: int) -> None:
+    queue = db.queue(name, shards=shards, backoff=0.0)
+    first = queue.produce({"n": 1})
+    assert queue.produce("once", dedup_id="d") == queue.produce("twice", dedup_id="d")
+    more = queue.produce_many(["a", "b", "c"])
+    assert len({first, *more}) == 4
+    messages = queue.consume_many(10, "me", 0.0)
+    assert {message.id for message in messages} >= {first, *more}
+    assert all(message.status is gimmal.MessageStatus.IN_PROGRESS for message in messages)
+    one, two, three, four, five = messages
+    queue.ack(one)
+    queue.ack(one)
+    queue.nack(two, reason="try again")
+    queue.nack(three.id, requeue=False, reason="never")
+    queue.release(four)
+    queue.extend(five, 60.0)
+    (letter,) = queue.dead_letters()
+    assert isinstance(letter, gimmal.DeadLetter)
+    assert (letter.id, letter.reason, letter.error, letter.consumer) == (three.id, "rejected", "never", "me")
+    assert queue.redrive() == 1
+    again = {message.id: message for message in queue.consume_many(10)}
+    assert (again[two.id].attempts, again[two.id].retry_count) == (2, 1)
+    assert (again[four.id].attempts, again[four.id].retry_count) == (2, 0)
+    assert again[three.id].retry_count == 0
+    with pytest.raises(StaleLease):
+        queue.ack(two)
+    queue.ack_many([*again, five])
+    assert counts(queue) == (0, 0, 5, 0)
+    assert queue.purge() == 0
+    assert queue.create_group("other")
+    assert queue.groups() == ["default", "other"]
+    assert queue.delete_group("other")
+    with pytest.raises(InvalidArgument, match="no consumer group 'other'"):
+        queue.stats("other")
+    with pytest.raises(QueueSettingsMismatch):
+        db.queue(name, lease=1.0).stats()
+
+
+def test_a_consume_waits_until_another_client_produces(
+    gimmal_cluster: LocalCluster, db: gimmal.Client, name: str
+) -> None:
+    for shards in (1, 5):
+        queue = db.queue(f"{name}{shards}", shards=shards)
+        found: list[Any] = []
+        waiting = threading.Thread(target=lambda queue=queue: found.append(queue.consume(timeout=LONG_S)))
+        waiting.start()
+        wait_until(lambda: bool(db._exchange.attendance.partitions()), 10.0)
+        with gimmal_cluster.connect() as other:
+            other.queue(queue.name).produce("a")
+        waiting.join()
+        assert found[0].payload == "a"
+        queue.ack(found[0])
+        wait_until(lambda queue=queue: counts(queue) == (0, 0, 1, 0), 10.0)
+
+
+def test_a_consume_that_times_out_is_none(db: gimmal.Client, name: str) -> None:
+    for shards in (1, 3):
+        queue = db.queue(f"{name}{shards}", shards=shards)
+        started_at = time.monotonic()
+        assert queue.consume(timeout=0.3) is None
+        assert queue.consume_many(3, timeout=0.0) == []
+        assert time.monotonic() - started_at >= 0.29
+
+
+def test_an_interrupted_consume_gives_back_what_it_was_given(db: gimmal.Client, name: str) -> None:
+    class Struck(Exception):
+        pass
+
+    def strike(*_: object) -> None:
+        raise Struck
+
+    queue = db.queue(name, shards=3)
+    queue.stats()
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(Struck):
+            queue.consume(timeout=LONG_S)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    queue.produce_many(range(6))
+    wait_until(lambda: counts(queue) == (6, 0, 0, 0), 10.0)
+
+
+def test_many_threads_share_a_queue_and_each_message_is_handled_once(db: gimmal.Client, name: str) -> None:
+    queue = db.queue(name, shards=4)
+    ids = queue.produce_many(range(400))
+    seen: list[str] = []
+
+    def work() -> None:
+        while (message := queue.consume(timeout=0.5)) is not None:
+            queue.ack(message)
+            seen.append(message.id)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(seen) == sorted(ids)
+    assert counts(queue) == (0, 0, 400, 0)
+
+
+def test_a_child_process_consumes_as_a_client_of_its_own(db: gimmal.Client, name: str) -> None:
+    queue = db.queue(name)
+    queue.produce_many(["a", "b"])
+    mine = queue.consume()
+    assert mine is not None
+    pid = os.fork()
+    if not pid:
+        status = 1
+        try:
+            theirs = queue.consume()
+            assert theirs is not None
+            assert theirs.payload == "b"
+            try:
+                queue.ack(mine.id)
+            except InvalidArgument:
+                queue.ack(theirs)
+                status = 0
+            db.close()
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    queue.ack(mine.id)
+    assert counts(queue) == (0, 0, 2, 0)
+
+
+def test_a_cancelled_task_gives_back_what_it_was_given(gimmal_cluster: LocalCluster, name: str) -> None:
+    async def check() -> None:
+        async with gimmal_cluster.connect_async(timeout=LONG_S) as db:
+            queue = db.queue(name, shards=3)
+            for _ in range(20):
+                await queue.produce("x")
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.001):
+                        while True:
+                            await queue.consume(timeout=LONG_S)
+            ids: set[str] = set()
+            while message := await queue.consume(timeout=1.0):
+                ids.add(message.id)
+                await queue.ack(message)
+            stats = await queue.stats()
+            held = sum(len(groups) for groups in db._exchange.attendance._held.values())  # type: ignore[union-attr]
+            assert len(ids) + held == 20, "a message is either consumed, or this client knows that it holds it"
+            assert (stats["pending"], stats["in_progress"]) == (0, held)
+
+    asyncio.run(check())
+
+
+def test_consume_after_close_is_client_closed(gimmal_cluster: LocalCluster, name: str) -> None:
+    client = gimmal_cluster.connect()
+    queue = client.queue(name)
+    errors: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            queue.consume(timeout=LONG_S)
+        except ClientClosed as error:
+            errors.append(error)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    wait_until(lambda: bool(client._exchange.attendance.partitions()), 10.0)
+    client.close()
+    waiting.join()
+    assert len(errors) == 1
+    with pytest.raises(ClientClosed):
+        queue.consume()
+    with pytest.raises(ClientClosed):
+        queue.produce("a")
+
+
+# -- consumers that run by themselves -----------------------------------------------------------------------------
+
+
+def test_a_consumer_handles_what_comes(db: gimmal.Client, name: str) -> None:
+    queue = db.queue(name, shards=2)
+    seen: list[Any] = []
+    consumer = queue.start_consumer("me", seen.append, concurrency=3)
+    queue.produce_many(range(100))
+    wait_until(lambda: counts(queue) == (0, 0, 100, 0), 30.0)
+    assert sorted(seen) == list(range(100))
+    assert consumer.stop(10.0)
+    queue.produce("late")
+    time.sleep(0.2)
+    assert counts(queue) == (1, 0, 100, 0)
+
+
+def test_what_a_handler_raises_is_the_error_of_its_message(
+    db: gimmal.Client, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = db.queue(name, backoff=0.0, max_retries=2)
+
+    def handle(message: gimmal.Message) -> None:
+        if message.payload == "exit":
+            raise SystemExit(3)
+        if message.payload == "interrupt":
+            raise KeyboardInterrupt
+        raise ValueError(f"no such user: {message.payload}")
+
+    consumer = queue.start_consumer("me", handle, pass_message=True)
+    queue.produce_many(["ada", "exit", "interrupt"])
+    wait_until(lambda: counts(queue) == (0, 0, 0, 3), 10.0)
+    assert consumer.stop(10.0)
+    errors = {letter.payload: letter.error for letter in queue.dead_letters()}
+    assert errors == {
+        "ada": "ValueError: no such user: ada",
+        "exit": "SystemExit: 3",
+        "interrupt": "KeyboardInterrupt: ",
+    }
+    logged = Counter(record.message.split()[-1] for record in caplog.records if "handler of queue" in record.message)
+    assert logged == {"SystemExit": 2, "KeyboardInterrupt": 2}
+
+
+def test_the_lease_is_renewed_while_a_handler_works(db: gimmal.Client, name: str) -> None:
+    queue = db.queue(name, lease=0.6, backoff=0.0)
+    attempts: list[int] = []
+
+    def handle(message: gimmal.Message) -> None:
+        attempts.append(message.attempts)
+        time.sleep(2.0)
+
+    consumer = queue.start_consumer("me", handle, pass_message=True)
+    queue.produce("slow")
+    wait_until(lambda: counts(queue) == (0, 0, 1, 0), 10.0)
+    assert consumer.stop(10.0)
+    assert attempts == [1]
+
+
+def test_a_consumer_may_have_a_lease_of_its_own(db: gimmal.Client, name: str) -> None:
+    queue = db.queue(name, lease=3_600.0)
+    begun, over = threading.Event(), threading.Event()
+    consumer = queue.start_consumer("me", lambda _: (begun.set(), over.wait(10.0)), lease=0.5)
+    queue.produce("a")
+    assert begun.wait(10.0)
+    (renewal,) = consumer._renewals._due.values()
+    assert renewal - time.monotonic() <= 0.5 / 3
+    over.set()
+    assert consumer.stop(10.0)
+
+
+def test_an_ack_that_comes_too_late_is_logged(
+    gimmal_cluster: LocalCluster, db: gimmal.Client, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = db.queue(name)
+    taken, over = threading.Event(), threading.Event()
+
+    def handle(message: gimmal.Message) -> None:
+        queue.release(message)  # as if its lease had run out
+        with gimmal_cluster.connect() as other:
+            theirs = other.queue(name).consume()
+            assert theirs is not None
+            taken.set()
+            other.queue(name).ack(theirs)
+        over.set()
+
+    consumer = queue.start_consumer("me", handle, pass_message=True)
+    with caplog.at_level(logging.WARNING, "gimmal"):
+        queue.produce("a")
+        assert over.wait(10.0)
+        assert consumer.stop(10.0)
+    assert taken.is_set()
+    assert [record.levelname for record in caplog.records if "not yours any more" in record.message] == ["WARNING"]
+
+
+def test_stop_lets_the_handler_finish_and_takes_nothing_new(db: gimmal.Client, name: str) -> None:
+    queue = db.queue(name)
+    begun, may_end = threading.Event(), threading.Event()
+    seen: list[Any] = []
+
+    def handle(payload: Any) -> None:
+        begun.set()
+        may_end.wait(30.0)
+        seen.append(payload)
+
+    consumer = queue.start_consumer("me", handle)
+    queue.produce_many(["a", "b"])
+    assert begun.wait(10.0)
+    assert not consumer.stop()
+    assert not consumer.join(0.1)
+    may_end.set()
+    assert consumer.join(10.0)
+    assert seen == ["a"]
+    assert counts(queue) == (1, 0, 1, 0)
+    assert "stopped" in repr(consumer)
+
+
+def test_a_handler_may_stop_its_own_consumer(db: gimmal.Client, name: str) -> None:
+    queue = db.queue(name)
+    consumers: list[gimmal.Consumer] = []
+    ready = threading.Event()
+
+    def handle(payload: Any) -> None:
+        ready.wait(10.0)
+        consumers[0].stop(10.0)
+
+    consumers.append(queue.start_consumer("me", handle, concurrency=2))
+    ready.set()
+    queue.produce("a")
+    assert consumers[0].join(20.0)
+    assert counts(queue) == (0, 0, 1, 0)
+
+
+def test_an_idle_consumer_stops_at_once_and_leaves_nobody_waiting(db: gimmal.Client, name: str) -> None:
+    for shards in (1, 4):
+        queue = db.queue(f"{name}{shards}", shards=shards)
+        consumer = queue.start_consumer("me", print, concurrency=4)
+        wait_until(lambda: bool(db._exchange.attendance.partitions()), 10.0)
+        started_at = time.monotonic()
+        assert consumer.stop(10.0)
+        assert time.monotonic() - started_at < 2.0
+        queue.produce("a")
+        time.sleep(0.1)
+        wait_until(lambda queue=queue: counts(queue) == (1, 0, 0, 0), 10.0)
+
+
+def test_closing_a_client_stops_its_consumers(gimmal_cluster: LocalCluster, db: gimmal.Client, name: str) -> None:
+    begun = threading.Event()
+    seen: list[Any] = []
+
+    def handle(payload: Any) -> None:
+        begun.set()
+        time.sleep(0.5)
+        seen.append(payload)
+
+    with gimmal_cluster.connect(timeout=10.0) as client:
+        consumer = client.queue(name).start_consumer("me", handle)
+        db.queue(name).produce("a")
+        assert begun.wait(10.0)
+    assert seen == ["a"]
+    assert consumer.join(1.0)
+    assert counts(db.queue(name)) == (0, 0, 1, 0)
+
+
+def test_no_thread_outlives_its_client(gimmal_cluster: LocalCluster, name: str) -> None:
+    before = set(threading.enumerate())
+    with gimmal_cluster.connect(timeout=10.0) as client:
+        client.queue(name, shards=3).start_consumer("me", print, concurrency=2)
+        client.queue(name).consume(timeout=0.2)
+        assert set(threading.enumerate()) - before
+    wait_until(lambda: set(threading.enumerate()) <= before, 10.0)
+
+
+# -- asyncio ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "function", "callable that returns a coroutine"])
+def test_an_async_consumer_takes_any_handler(gimmal_cluster: LocalCluster, name: str, kind: str) -> None:
+    async def check() -> None:
+        seen: list[Any] = []
+        names: set[str] = set()
+
+        async def handle(payload: Any) -> None:
+            await asyncio.sleep(0)
+            seen.append(payload)
+            if payload == 3:
+                raise ValueError("three")
+
+        def plain(payload: Any) -> None:
+            names.add(threading.current_thread().name)
+            seen.append(payload)
+            if payload == 3:
+                raise SystemExit("three")
+
+        handler = {"coroutine": handle, "function": plain}.get(kind) or (lambda payload: handle(payload))
+        async with gimmal_cluster.connect_async(timeout=LONG_S) as db:
+            queue = db.queue(name, shards=2, max_retries=1)
+            consumer = await queue.start_consumer("me", handler, concurrency=3)
+            await queue.produce_many(range(50))
+            async with asyncio.timeout(30.0):
+                while (await queue.stats())["completed"] < 49:
+                    await asyncio.sleep(0.02)
+            assert await consumer.stop(10.0)
+            assert sorted(seen) == list(range(50))
+            (letter,) = await queue.dead_letters()
+            assert letter.error in ("ValueError: three", "SystemExit: three")
+            assert all(name.startswith("gimmal-handler") for name in names)
+            assert bool(names) == (kind == "function")
+
+    asyncio.run(check())
+
+
+def test_an_async_consumer_renews_leases_and_finishes_what_it_has_begun(
+    gimmal_cluster: LocalCluster, name: str
+) -> None:
+    async def check() -> None:
+        attempts: list[int] = []
+
+        async def handle(message: gimmal.Message) -> None:
+            attempts.append(message.attempts)
+            await asyncio.sleep(1.5)
+
+        async with gimmal_cluster.connect_async(timeout=LONG_S) as db:
+            queue = db.queue(name, lease=0.5, backoff=0.0)
+            consumer = await queue.start_consumer("me", handle, pass_message=True)
+            await queue.produce_many(["a", "b"])
+            while not attempts:
+                await asyncio.sleep(0.01)
+            assert not await consumer.stop()
+            assert await consumer.join(10.0)
+            stats = await queue.stats()
+            assert (attempts, stats["pending"], stats["in_progress"], stats["completed"]) == ([1], 1, 0, 1)
+
+    asyncio.run(check())
+
+
+def test_closing_an_async_client_stops_its_consumers(
+    gimmal_cluster: LocalCluster, db: gimmal.Client, name: str
+) -> None:
+    async def check() -> None:
+        seen: list[Any] = []
+
+        async def handle(payload: Any) -> None:
+            await asyncio.sleep(0.3)
+            seen.append(payload)
+
+        async with gimmal_cluster.connect_async(timeout=LONG_S) as client:
+            queue = client.queue(name)
+            consumer = await queue.start_consumer("me", handle, concurrency=2)
+            await queue.produce("a")
+            await asyncio.sleep(0.1)
+        assert seen == ["a"]
+        assert await consumer.join(1.0)
+        with pytest.raises(ClientClosed):
+            await queue.consume()
+
+    asyncio.run(check())
+    assert counts(db.queue(name)) == (0, 0, 1, 0)
+
+
+def test_a_loop_that_ends_with_a_consumer_running_gives_its_message_back(
+    gimmal_cluster: LocalCluster, db: gimmal.Client, name: str
+) -> None:
+    async def check() -> None:
+        async with gimmal_cluster.connect_async(timeout=1.0) as client:
+            queue = client.queue(name)
+            begun = asyncio.Event()
+
+            async def handle(payload: Any) -> None:
+                begun.set()
+                await asyncio.sleep(60.0)
+
+            consumer = await queue.start_consumer("me", handle)
+            await queue.produce("a")
+            await begun.wait()
+            for worker in consumer._workers:
+                worker.cancel()
+            await asyncio.sleep(0.2)
+
+    asyncio.run(check())
+    wait_until(lambda: counts(db.queue(name)) == (1, 0, 0, 0), 10.0)
+
+
+# -- faults -----------------------------------------------------------------------------------------------------
+
+
+def test_a_consumer_survives_the_death_of_a_leader() -> None:
+    with LocalCluster(3, partitions=64) as cluster, cluster.connect(timeout=30.0) as db, cluster.connect() as maker:
+        queue = db.queue("tasks", shards=4)
+        seen: Counter[Any] = Counter()
+
+        def handle(payload: Any) -> None:
+            time.sleep(0.01)
+            seen[payload] += 1
+
+        consumer = queue.start_consumer("me", handle, concurrency=4)
+        made = 0
+        for turn in range(10):
+            maker.queue("tasks").produce_many(range(made, made + 20), timeout=30.0)
+            made += 20
+            if turn == 4:
+                cluster.kill(cluster.owner_of("tasks/0"))
+        wait_until(lambda: len(seen) == made, 30.0)
+        wait_until(lambda: counts(queue)[:2] == (0, 0), 30.0)
+        assert consumer.stop(10.0)
+        assert counts(queue)[3] == 0
+
+
+def test_a_wait_at_a_leader_that_dies_ends_soon_with_a_message() -> None:
+    with LocalCluster(3, partitions=64) as cluster, cluster.connect(timeout=30.0) as db, cluster.connect() as maker:
+        queue = db.queue("tasks")
+        queue.stats()
+        found: list[Any] = []
+        waiting = threading.Thread(target=lambda: found.append(queue.consume(timeout=LONG_S)))
+        waiting.start()
+        wait_until(lambda: bool(db._exchange.attendance.partitions()), 10.0)
+        time.sleep(0.2)
+        cluster.kill(cluster.owner_of("tasks/0"))
+        maker.queue("tasks").produce("a", timeout=30.0)
+        produced_at = time.monotonic()
+        waiting.join()
+        assert time.monotonic() - produced_at < 5.0, "it did not wait for its time to be over"
+        assert found[0].payload == "a"
+        queue.ack(found[0])
+
+
+def test_messages_stay_with_a_client_that_works_on_them_while_their_leader_dies() -> None:
+    with LocalCluster(3, partitions=64) as cluster, cluster.connect(timeout=30.0) as db:
+        queue = db.queue("tasks")
+        queue.produce("a")
+        message = queue.consume()
+        assert message is not None
+        cluster.kill(cluster.owner_of("tasks/0"))
+        time.sleep(8.0)  # nobody else uses this client, so only its thread for keepalives can say that it is there
+        with cluster.connect(timeout=30.0) as other:
+            assert other.queue("tasks").stats()["in_progress"] == 1
+        queue.ack(message)
+        assert counts(queue) == (0, 0, 1, 0)
+
+
+def test_messages_of_a_client_that_is_gone_go_to_others() -> None:
+    with LocalCluster(1, partitions=64) as cluster, cluster.connect() as db:
+        queue = db.queue("tasks", backoff=0.0)
+        queue.produce("a")
+        with cluster.connect() as other:
+            assert other.queue("tasks").consume() is not None
+        message = queue.consume(timeout=20.0)
+        assert message is not None
+        assert (message.attempts, message.retry_count) == (2, 1)
