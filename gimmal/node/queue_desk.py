@@ -47,6 +47,7 @@ class QueueDesk:
         self._due: list[tuple[int, Line]] = []  # when a delayed message is due for which somebody waits
         self._due_ms_by_line: dict[Line, int] = {}
         self._stalled: dict[Line, None] = {}  # where something could be given if the partition could be written to
+        self._look_at_stalled_s = _NEVER
 
     # -- partitions -----------------------------------------------------------------------------------------------
 
@@ -124,7 +125,7 @@ class QueueDesk:
         if not self._waiting.has_line(line):
             return
         if not may_write and self._available(line, group) > self._waiting.promised[line]:
-            self._stalled[line] = None
+            self._stall(line)
             return
         while waiter := self._waiting.promise(line, self._available(line, group)):
             who = waiter.client, waiter.consumer
@@ -134,6 +135,11 @@ class QueueDesk:
                 waiter,
                 (queue_commands.GRANT, line.shard, line.group, who, waiter.request, wanted),
             )
+
+    def _stall(self, line: Line) -> None:
+        if not self._stalled:
+            self._look_at_stalled_s = self.now.seconds + _PUT_OFF_S
+        self._stalled[line] = None
 
     def _available(self, line: Line, group: Group) -> int:
         """Return how many messages a GRANT could take now: all of them, or more than are promised already."""
@@ -216,11 +222,10 @@ class QueueDesk:
 
     def next_deadline(self) -> float:
         """Return when to call `tick` next, in seconds; infinity if nothing waits for time."""
-        if self._stalled:
-            return self.now.seconds + _PUT_OFF_S
-        due_s = _NEVER
+        due_s = self._look_at_stalled_s
         if self._due:
-            due_s = self.now.seconds + min(max(self._due[0][0] - self.now.unix_ms, 0) / 1000, _LOOK_AGAIN_S)
+            due_ms = self._due[0][0]
+            due_s = min(due_s, self.now.seconds + min(max(due_ms - self.now.unix_ms, 0) / 1000, _LOOK_AGAIN_S))
         return min(due_s, self._waiting.next_end_s(), self._leases.next_end_s(), self._presence.next_look_s())
 
     def tick(self, writable: Mapping[int, bool]) -> Iterator[Wish]:
@@ -241,7 +246,9 @@ class QueueDesk:
                     yield partition, None, (queue_commands.VANISH, shard, client, is_counted)
                 else:
                     self._presence.put_off(client, partition, shard, now_s + _PUT_OFF_S, is_counted=is_counted)
-        lines, self._stalled = self._stalled, {}
+        lines: dict[Line, None] = {}
+        if self._look_at_stalled_s <= now_s:
+            lines, self._stalled, self._look_at_stalled_s = self._stalled, {}, _NEVER
         while self._due and self._due[0][0] <= now_ms:
             _, line = heapq.heappop(self._due)
             self._due_ms_by_line.pop(line, None)
