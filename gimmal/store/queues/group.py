@@ -8,13 +8,15 @@
 
 A message is ready, delayed, waiting behind another one, in flight or dead. Ready messages are given away oldest first:
 `fresh` are those that never were anything else, in the order of their numbers, and `returned` all others, a heap. What
-is delayed becomes ready when a GRANT comes whose entry is stamped with a later time, so time is the log's.
+is delayed becomes ready when a GRANT comes whose entry is stamped with a later time, so time is the log's. Of what is
+due, a GRANT lets in as many as it asks for, those that were due first: a million that are due at once hold up nobody.
 
 Messages with one group key stand in a *lane*: only the first is ready, delayed or in flight; the next one follows when
 it is settled.
 
 A delivery ends with its token. An ACK whose lease has ended counts as long as nobody else was given the message: it
-lies in a heap then, where nothing can be removed, so `taken_back` says that it is to be passed over.
+lies in a heap then, where only the head can be removed, so `taken_back` says that it is to be passed over. No head of a
+heap is ever one of those, and they are never more than half of what lies in both.
 """
 
 import heapq
@@ -45,7 +47,8 @@ class Group:
 
     `deliveries` has those that were given away and are not settled, `held` which of them are in flight, in the order in
     which they were granted, and `by_request` what a consume, (client, request), has got of them. `finished` has the
-    last token of messages that were given away more than once and are settled, so that an older one is known as such.
+    last token of messages that were given away more than once and are settled, so that an older one is known as such;
+    of those that died and were purged it has 0, nobody's token.
     """
 
     __slots__ = (
@@ -106,24 +109,24 @@ class Group:
         return found
 
     def counts(self, now_ms: int) -> tuple[int, ...]:
-        """Return (pending, in progress, completed, dead letters, delayed, redelivered, age of the oldest in ms)."""
-        due = self.due_count(now_ms)
-        oldest = self._oldest()
+        """Return (pending, in progress, completed, dead letters, delayed, redelivered, age of the oldest in ms).
+
+        The oldest is that of the pending ones: those that are ready, due, or wait in a lane.
+        """
+        due: list[int] = []
+        if self.delayed and self.delayed[0][0] <= now_ms:
+            due = [number for due_ms, number in self.delayed if due_ms <= now_ms and number not in self.taken_back]
+        heads = [*self.returned[:1], *([self.fresh[0]] if self.fresh else []), *due]
+        heads += [min(lane) for lane in self.lanes.values() if lane]
         return (
-            self.ready_count + due + self.waiting_in_lanes,
+            self.ready_count + len(due) + self.waiting_in_lanes,
             len(self.held),
             self.completed,
             len(self.dead),
-            len(self.delayed) - self._taken_back_delayed - due,
+            len(self.delayed) - self._taken_back_delayed - len(due),
             self.redelivered,
-            max(0, now_ms - oldest.created_ms) if oldest is not None else 0,
+            max(0, now_ms - self._messages[min(heads)].created_ms) if heads else 0,
         )
-
-    def _oldest(self) -> Message | None:
-        """Return the oldest message that is ready or due next; one that was taken back since may be named."""
-        heads = [*self.returned[:1], *([self.fresh[0]] if self.fresh else []), *(at[1] for at in self.delayed[:1])]
-        known = [number for number in heads if number in self._messages]
-        return self._messages[min(known)] if known else None
 
     # -- coming in, and back --------------------------------------------------------------------------------------
 
@@ -145,24 +148,47 @@ class Group:
         delivery = self.deliveries.get(number)
         if due_ms:
             heapq.heappush(self.delayed, (due_ms, number))
-            if delivery is not None:
-                delivery.is_delayed = True
         else:
             heapq.heappush(self.returned, number)
+        if delivery is not None:
+            delivery.is_delayed = due_ms > 0
 
-    def _promote(self, now_ms: int) -> None:
-        """Let what is due be ready."""
+    def _promote(self, most: int, now_ms: int) -> None:
+        """Let what is due be ready, at most so many."""
         delayed = self.delayed
-        while delayed and delayed[0][0] <= now_ms:
+        while delayed and delayed[0][0] <= now_ms and most:
             _, number = heapq.heappop(delayed)
-            if number in self.taken_back:
-                self.taken_back.discard(number)
-                self._taken_back_delayed -= 1
-                continue
+            if self.taken_back:
+                self._drop_heads()
             heapq.heappush(self.returned, number)
             delivery = self.deliveries.get(number)
             if delivery is not None:
                 delivery.is_delayed = False
+            most -= 1
+
+    def _take_back(self, number: int, delivery: Delivery) -> None:
+        """Let a message that lies in a heap be passed over."""
+        gone = self.taken_back
+        gone.add(number)
+        self._taken_back_delayed += delivery.is_delayed
+        if 2 * len(gone) <= len(self.returned) + len(self.delayed):
+            self._drop_heads()
+            return
+        self.returned = [number for number in self.returned if number not in gone]
+        self.delayed = [at for at in self.delayed if at[1] not in gone]
+        heapq.heapify(self.returned)
+        heapq.heapify(self.delayed)
+        gone.clear()
+        self._taken_back_delayed = 0
+
+    def _drop_heads(self) -> None:
+        """Drop what was taken back from the heads of both heaps."""
+        returned, delayed, gone = self.returned, self.delayed, self.taken_back
+        while returned and returned[0] in gone:
+            gone.discard(heapq.heappop(returned))
+        while delayed and delayed[0][1] in gone:
+            gone.discard(heapq.heappop(delayed)[1])
+            self._taken_back_delayed -= 1
 
     # -- given away -----------------------------------------------------------------------------------------------
 
@@ -175,7 +201,7 @@ class Group:
         before = self.by_request.get((client, request))
         if before is not None:
             return tuple(before)
-        self._promote(now_ms)
+        self._promote(most, now_ms)
         numbers: list[int] = []
         size_bytes = 0
         while len(numbers) < most and size_bytes < limits.GRANT_BYTES_MAX:
@@ -200,11 +226,11 @@ class Group:
     def _next_ready(self) -> int:
         """Take the oldest ready message and return its number, 0 if there is none."""
         fresh, returned = self.fresh, self.returned
-        while returned and (not fresh or returned[0] < fresh[0]):
+        if returned and (not fresh or returned[0] < fresh[0]):
             number = heapq.heappop(returned)
-            if number not in self.taken_back:
-                return number
-            self.taken_back.discard(number)
+            if self.taken_back:
+                self._drop_heads()
+            return number
         return fresh.popleft() if fresh else 0
 
     # -- settled --------------------------------------------------------------------------------------------------
@@ -219,8 +245,7 @@ class Group:
         if delivery.is_held:
             self._end(number, delivery)
         else:
-            self.taken_back.add(number)
-            self._taken_back_delayed += delivery.is_delayed
+            self._take_back(number, delivery)
         self.completed += 1
         self._settle(number, delivery, now_ms)
         return True, True
@@ -257,12 +282,15 @@ class Group:
     def _settle(self, number: int, delivery: Delivery, now_ms: int) -> None:
         del self.deliveries[number]
         if delivery.attempts > 1:
-            self.finished[number] = delivery.token
-            if len(self.finished) > FINISHED_MAX:
-                self.finished.popitem(last=False)
+            self._finish(number, delivery.token)
         group_key = self._messages[number].group_key
         if group_key:
             self._advance(group_key, now_ms)
+
+    def _finish(self, number: int, token: int) -> None:
+        self.finished[number] = token
+        if len(self.finished) > FINISHED_MAX:
+            self.finished.popitem(last=False)
 
     def _advance(self, group_key: bytes, now_ms: int) -> None:
         """Let the next message of a lane come forward, or end the lane."""
@@ -289,12 +317,16 @@ class Group:
     # -- dead letters ---------------------------------------------------------------------------------------------
 
     def redrive(self, count: int) -> list[int]:
-        """Let the oldest dead letters be ready again, their failures forgotten; return their numbers."""
+        """Let the oldest dead letters be ready again, their failures forgotten; return their numbers.
+
+        That they were given away is not: who had one then is still too late when another one has settled it.
+        """
         numbers = self._oldest_dead(count)
         for number in numbers:
-            del self.dead[number]
+            delivery = self.deliveries[number] = self.dead.pop(number)
+            delivery.token = delivery.retries = 0  # nobody's token: what was given away before has ended
+            delivery.failures = ()
             self.finished.pop(number, None)
-            self.deliveries[number] = Delivery()  # whose token is nobody's: what was given away before has ended
             message = self._messages[number]
             lane = self.lanes.get(message.group_key) if message.group_key else None
             if lane is not None:
@@ -311,6 +343,8 @@ class Group:
         numbers = self._oldest_dead(count)
         for number in numbers:
             del self.dead[number]
+            self.finished.pop(number, None)
+            self._finish(number, 0)
         return numbers
 
     def _oldest_dead(self, count: int) -> list[int]:

@@ -1,7 +1,7 @@
 """The queue shards of one partition: settings, messages, dedup ids, and the groups that share them."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from gimmal.store.footprint import Footprint
@@ -55,10 +55,14 @@ class Shard:
 
     # -- messages -------------------------------------------------------------------------------------------------
 
-    def is_full_for(self, count: int) -> bool:
-        """Say whether so many more messages would be too many."""
+    def is_full_for(self, messages: Sequence[tuple[bytes, bytes, bytes]]) -> bool:
+        """Say whether these messages would be too many; those that came before take no room. Old ids are forgotten."""
         most = self.settings.shard_length_max
-        return bool(most) and self.unsettled + count > most
+        if not most or self.unsettled + len(messages) <= most:
+            return False
+        ids = {dedup_id for _, _, dedup_id in messages if dedup_id}
+        count = sum(not dedup_id for _, _, dedup_id in messages) + len(ids - self.dedup.keys())
+        return count > 0 and self.unsettled + count > most
 
     def produce(self, messages: Iterable[tuple[bytes, bytes, bytes]], delay_ms: int, now_ms: int) -> tuple[int, ...]:
         """Take (payload, group key, dedup id) messages; return their numbers, for what came before its first one."""
