@@ -90,11 +90,14 @@ class Shard:
         return *counts, group.redelivered, now_ms - self.sent[pending[0]].created_ms if pending else 0
 
     def letters(self, name: bytes) -> tuple[object, ...]:
-        group = self.groups[name]
-        return tuple(
-            (number, sent.payload, sent.created_ms, place.attempts, place.retries, tuple(place.failures))
-            for number, sent, place in ((number, self.sent[number], group.places[number]) for number in group.dead)
-        )
+        group, letters, size = self.groups[name], [], 0
+        for number in group.dead:
+            sent, place = self.sent[number], group.places[number]
+            if size < limits.GRANT_BYTES_MAX:
+                counts = sent.created_ms, place.attempts, place.retries
+                letters.append((number, sent.payload, *counts, tuple(place.failures)))
+            size += len(sent.payload) + sum(len(text) for _, _, text, _ in place.failures)
+        return tuple(letters)
 
     # what comes in, and is given away
 

@@ -99,7 +99,7 @@ def _freeze_group(name: bytes, group: Group) -> FrozenGroup:
         group.redelivered,
         list(heapq.merge(group.fresh, returned)),
         sorted(at for at in group.delayed if at[1] not in gone),
-        {key: tuple(lane) for key, lane in group.lanes.items()},
+        {key: tuple(lane or ()) for key, lane in group.lanes.items()},
         deliveries,
         list(group.finished.items()),
     )
@@ -302,9 +302,11 @@ class Assembly:
         _, key, numbers = item
         group = self._in_group()
         _check(type(key) is bytes and 0 < len(key) <= limits.KEY_BYTES_MAX, "a bad group key")
-        lane = group.lanes.setdefault(key, deque())
+        lane = group.lanes.setdefault(key, None)
         for number in numbers:
             _check(self._place(number).group_key == key, "a message in a lane that is not its own")
+            if lane is None:
+                lane = group.lanes[key] = deque()
             lane.append(number)
             group.waiting_in_lanes += 1
 
@@ -322,7 +324,7 @@ class Assembly:
             self._place(number)
             delivery.is_held = True
             group.deliveries[number] = group.held[number] = delivery
-            group.by_request.setdefault((delivery.client, delivery.request), {})[number] = None
+            group.by_request.setdefault((delivery.client, delivery.request), []).append(number)
         else:
             _check(number not in self._open, "a dead message that is alive")
             message.dead_in += 1
@@ -332,7 +334,7 @@ class Assembly:
         _, numbers = item
         group = self._in_group()
         for number, token in zip(numbers[::2], numbers[1::2], strict=True):
-            _check(_is_number(number) and _is_number(token) and number not in group.finished, "a bad token")
+            _check(_is_number(number) and _is_natural(token) and number not in group.finished, "a bad token")
             group.finished[number] = token
         _check(len(group.finished) <= FINISHED_MAX, "too many tokens")
 
@@ -352,7 +354,7 @@ class Assembly:
         in_front = (*fresh, *(number for _, number in group.delayed), *group.held)
         heads = [key for key in (self._message(number).group_key for number in in_front) if key]
         _check(len(heads) == len(group.lanes) and group.lanes.keys() == {*heads}, "a lane has one first message")
-        behind = {number for lane in group.lanes.values() for number in lane if number in group.deliveries}
+        behind = {number for lane in group.lanes.values() for number in lane or () if number in group.deliveries}
         _check(not any(group.deliveries[number].token for number in behind), "what waits in a lane was given away")
         self._group = None
         self._open, self._placed = set(), set()

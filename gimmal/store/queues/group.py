@@ -74,11 +74,11 @@ class Group:
         self.fresh: deque[int] = deque()
         self.returned: list[int] = []
         self.delayed: list[tuple[int, int]] = []
-        self.lanes: dict[bytes, deque[int]] = {}
+        self.lanes: dict[bytes, deque[int] | None] = {}  # those that wait; often there are none, and a deque is large
         self.waiting_in_lanes = 0
         self.deliveries: dict[int, Delivery] = {}
         self.held: dict[int, Delivery] = {}
-        self.by_request: dict[tuple[bytes, int], dict[int, None]] = {}
+        self.by_request: dict[tuple[bytes, int], list[int]] = {}
         self.taken_back: set[int] = set()
         self._taken_back_delayed = 0
         self.dead: dict[int, Delivery] = {}
@@ -132,17 +132,25 @@ class Group:
 
     def add(self, message: Message) -> None:
         """Take a new message, the youngest of all."""
-        if message.group_key:
-            lane = self.lanes.get(message.group_key)
-            if lane is not None:
-                lane.append(message.number)
-                self.waiting_in_lanes += 1
-                return
-            self.lanes[message.group_key] = deque()
+        if message.group_key and self._must_wait(message):
+            return
         if message.due_ms:
             heapq.heappush(self.delayed, (message.due_ms, message.number))
         else:
             self.fresh.append(message.number)
+
+    def _must_wait(self, message: Message) -> bool:
+        """Let a message stand in its lane; return whether it waits behind another one."""
+        key = message.group_key
+        if key not in self.lanes:
+            self.lanes[key] = None
+            return False
+        lane = self.lanes[key]
+        if lane is None:
+            lane = self.lanes[key] = deque()
+        lane.append(message.number)
+        self.waiting_in_lanes += 1
+        return True
 
     def _put_back(self, number: int, due_ms: int) -> None:
         delivery = self.deliveries.get(number)
@@ -220,7 +228,7 @@ class Group:
             delivery.client, delivery.consumer, delivery.request = client, consumer, request
             self.held[number] = delivery
         if numbers:
-            self.by_request[client, request] = dict.fromkeys(numbers)
+            self.by_request[client, request] = numbers.copy()
         return tuple(numbers)
 
     def _next_ready(self) -> int:
@@ -275,7 +283,7 @@ class Group:
         del self.held[number]
         request = delivery.client, delivery.request
         numbers = self.by_request[request]
-        del numbers[number]
+        numbers.remove(number)
         if not numbers:
             del self.by_request[request]
 
@@ -328,14 +336,8 @@ class Group:
             delivery.failures = ()
             self.finished.pop(number, None)
             message = self._messages[number]
-            lane = self.lanes.get(message.group_key) if message.group_key else None
-            if lane is not None:
-                lane.append(number)
-                self.waiting_in_lanes += 1
-                continue
-            if message.group_key:
-                self.lanes[message.group_key] = deque()
-            self._put_back(number, 0)
+            if not message.group_key or not self._must_wait(message):
+                self._put_back(number, 0)
         return numbers
 
     def purge(self, count: int) -> list[int]:
@@ -357,7 +359,7 @@ class Group:
             if number not in self.taken_back:
                 yield number
         for lane in self.lanes.values():
-            yield from lane
+            yield from lane or ()
         yield from self.held
 
 

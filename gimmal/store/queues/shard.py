@@ -11,8 +11,12 @@ from gimmal.wire import limits
 
 DEFAULT_GROUP: Final = b"default"
 MESSAGE_OVERHEAD_BYTES: Final = 320
-"""A `Message` with its numbers, its place in the table of messages and in the order of one group, and what it costs
-while it is in flight; a payload of its own."""
+"""What a message costs besides its payload and group key, about: one number for all that may become of it.
+
+Measured on 100,000 messages of 100 bytes in one group: 215 bytes while it is ready (250 when each came in an entry of
+its own), 90 more with a group key that no other message has; 430 in flight, given away by hundreds, and 660 one by one.
+What waits is mostly ready, and of what is in flight there is seldom more than consumers can work on.
+"""
 
 
 class Settings(NamedTuple):
@@ -193,7 +197,12 @@ class Queues:
 
 def size_of(message: Message) -> int:
     """Return about what a message costs in memory."""
-    return len(message.payload) + len(message.group_key) + MESSAGE_OVERHEAD_BYTES
+    return message_bytes(message.payload, message.group_key)
+
+
+def message_bytes(payload: bytes, group_key: bytes) -> int:
+    """Return about what a message of that payload and group key costs in memory."""
+    return len(payload) + len(group_key) + MESSAGE_OVERHEAD_BYTES
 
 
 def dedup_bytes(dedup_id: bytes) -> int:
