@@ -30,6 +30,7 @@ from gimmal.wire import limits
 
 FINISHED_MAX: Final = 10_000
 _DOUBLINGS_MAX: Final = 40
+_SPREAD: Final = 2_654_435_761  # 2**32 by the golden ratio: the checksums of neighbours are neighbours, these are not
 
 
 class Wish(NamedTuple):
@@ -370,5 +371,6 @@ def backoff_ms(first_ms: int, most_ms: int, retries: int, number: int) -> int:
     same, and messages that failed together do not come back together.
     """
     pause_ms = min(most_ms, first_ms << min(retries - 1, _DOUBLINGS_MAX))
-    jitter = crc32(b"%d %d" % (number, retries)) / 0xFFFF_FFFF
+    mixed = crc32(b"%d %d" % (number, retries)) * _SPREAD & 0xFFFF_FFFF
+    jitter = mixed / 0xFFFF_FFFF
     return int(pause_ms * (0.5 + jitter / 2))
