@@ -34,6 +34,10 @@ EXAMPLES: tuple[Command, ...] = (
     (codes.LEASE_END, Q, G, DELIVERIES),
     (codes.VANISH, Q, CLIENT, True),
 )
+JUNK: tuple[Any, ...] = (
+    *(None, True, -1, 1.5, "text", b"", (), ((),), (None,), {}, []),
+    *(2**64, b"\x01\x01\x01"),
+)
 BY_CODE = {command[0]: command for command in EXAMPLES}
 CHECKS = codes.IS_WELL_FORMED | codes.OWN_ARE_WELL_FORMED
 
@@ -97,7 +101,7 @@ def test_an_example_is_well_formed_and_nothing_else_like_it(command: Command) ->
     assert not is_well_formed((command[0],))
     assert commands.keys_of(command) == (Q,)
     for place in range(1, len(command)):
-        for junk in (None, True, -1, 1.5, "text", b"", (), ((),), (None,), {}, [], 2**64, b"\x01\x01\x01"):
+        for junk in JUNK:
             if (command[0], place, junk) not in FINE:
                 assert not is_well_formed((*command[:place], junk, *command[place + 1 :])), (place, junk)
 
@@ -214,7 +218,9 @@ def test_the_bounds_of_what_is_produced_hold() -> None:
 def test_the_bounds_of_a_nack_hold() -> None:
     for how in ((True, 0), (False, None), (True, limits.TTL_MS_MAX)):
         assert is_well_formed(with_changed(codes.NACK, 4, how))
-    for how in ((1, None), (None, None), (True, -1), (True, limits.TTL_MS_MAX + 1), (True, True), (True,), b"\x01\x00"):
+    over = limits.TTL_MS_MAX + 1
+    bad: tuple[Any, ...] = ((1, None), (None, None), (True, -1), (True, over), (True, True), (True,), b"\x01\x00")
+    for how in bad:
         assert not is_well_formed(with_changed(codes.NACK, 4, how)), how
     assert is_well_formed(with_changed(codes.NACK, 5, bytes(limits.REASON_BYTES_MAX)))
     assert not is_well_formed(with_changed(codes.NACK, 5, bytes(limits.REASON_BYTES_MAX + 1)))
