@@ -8,8 +8,8 @@
 
 Elements are the payloads, each produced once, so that a message that comes under two ids is seen. Every delivery has a
 token that only grows within a shard (`Message.token`), so what was given away after what is known without a clock. A
-ledger is for one shard of a queue, or for a queue without group keys, as one consumer group sees it. Operations of which
-nobody knows whether they happened are told as open.
+ledger is for one shard of a queue, or for a queue without group keys, as one consumer group sees it. Operations of
+which nobody knows whether they happened are told as open.
 
 Threads may share a ledger: it changes under a lock.
 """
@@ -28,7 +28,8 @@ class QueueResult:
     `lost`: produced, and neither settled, nor dead, nor left. `phantoms`: delivered and never produced. `undead`:
     delivered though producing them was refused. `twice`: one element under two ids. `after_ack`: delivered again after
     an acknowledgement that counted. `shared`: one delivery that two consumers got. `acked_twice`: two deliveries of one
-    message that both counted. `out_of_order`: pairs of one group key, the second given away before the first one's last time.
+    message that both counted. `out_of_order`: pairs of one group key, the second given away before the first was for
+    the last time.
     `redelivered` is how many deliveries there were beyond the first of each message; that is no fault.
     """
 
