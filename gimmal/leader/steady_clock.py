@@ -2,8 +2,8 @@
 
 Entries of a log are stamped with times that never go back. A leader whose wall clock is behind what the log has seen
 (it was set back, or an earlier leader's was ahead) would stamp the same time until its clock has caught up, and until
-then nothing that waits for time would be due: no key would expire, no delayed message come back. So the time of a leader
-goes on from the latest it has seen, a little slower than it should, until the wall clock is ahead of it again.
+then nothing that waits for time would be due: no key would expire, no delayed message come back. So the time of a
+leader goes on from the latest it has seen, a little slower than it should, until the wall clock is ahead of it again.
 
 That is a hybrid clock (Kulkarni et al., Logical Physical Clocks, 2014) with the rate of the monotonic one.
 """
