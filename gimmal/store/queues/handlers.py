@@ -54,7 +54,7 @@ def _produce(queues: Queues, seq: int, now_ms: int, command: Command) -> tuple[i
     if shard is None:
         return _NO_QUEUE
     shard.forget_old(now_ms)
-    if shard.is_full_for(len(messages)):
+    if shard.is_full_for(messages):
         return Refused(Refusal.QUEUE_FULL, f"{_FULL}: {shard.settings.shard_length_max} in this shard")
     return shard.produce(messages, delay_ms, now_ms)
 
