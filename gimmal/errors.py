@@ -65,6 +65,18 @@ class OutOfMemory(CommandError):
     """The node is at `max_entries` or `max_memory` and its policy is to refuse."""
 
 
+class QueueFull(CommandError):
+    """The queue holds `max_length` messages that are not settled; nothing was added."""
+
+
+class StaleLease(CommandError):
+    """The message is not this consumer's any more: it was given to another one, or is a dead letter."""
+
+
+class QueueSettingsMismatch(CommandError):
+    """The queue exists with another value of a setting that was given; leave it out to take the queue as it is."""
+
+
 class DataLost(CommandError):
     """All copies of the partition were lost; an operator has to accept that before it can be used again."""
 

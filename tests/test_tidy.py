@@ -20,7 +20,15 @@ FUNCTION_LINES_MAX = 70
 PARAMETERS_MAX = 6
 ARCHITECTURE_LINES_MAX = 149
 VAGUE_NAMES = frozenset(("utils", "util", "helpers", "helper", "common", "base", "manager", "managers", "misc"))
-KEYWORD_OPTIONS_FREE = frozenset(("gimmal/client/aio.py", "gimmal/client/sync.py", "gimmal/testing/local_cluster.py"))
+KEYWORD_OPTIONS_FREE = frozenset(
+    (
+        "gimmal/client/aio.py",
+        "gimmal/client/aio_queues.py",
+        "gimmal/client/queues.py",
+        "gimmal/client/sync.py",
+        "gimmal/testing/local_cluster.py",
+    )
+)
 """Facades whose keyword-only options are their interface; their positional parameters still count."""
 
 MAY_SLEEP = ("tests/cluster/", "tests/docker/")

@@ -1,20 +1,26 @@
 """The asyncio client. Everything started in one turn of the loop travels as one message per node."""
 
 import asyncio
-import os
-import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping
+from random import SystemRandom
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from gimmal.client.aio_exchange import AsyncExchange
+from gimmal.client.aio_queues import AsyncQueue
+from gimmal.client.aio_workers import AsyncConsumer, stop_all
+from gimmal.client.attendance import Attendance
 from gimmal.client.calls import Call
 from gimmal.client.commands import Commands, Consistency, Key, prefix_bytes
-from gimmal.client.overview import Cluster, overview
-from gimmal.client.pump import Pump, check_timeout, no_table, parse_seeds
+from gimmal.client.overview import Cluster
+from gimmal.client.pump import check_timeout, parse_seeds
+from gimmal.client.queue_arguments import place_of, settings_of
 from gimmal.client.scanning import Scan
+from gimmal.client.shards import Book, Shards
+from gimmal.client.steps import Budget, Plan
 from gimmal.client.values import Serializer, Values
-from gimmal.errors import ClientClosed, GimmalError
+from gimmal.errors import ClientClosed
 
 T = TypeVar("T")
 
@@ -43,7 +49,9 @@ class AsyncClient:
         self._network = network
         self._values = Values(serializer)
         self._commands: Commands
-        self._exchange: _Exchange | None = None
+        self._book = Book(SystemRandom())
+        self._consumers: dict[AsyncConsumer, None] = {}
+        self._exchange: AsyncExchange | None = None
         self._connecting: asyncio.Future[None] | None = None
         self._is_closed = False
         self._why_closed = "this client is not connected: use `await gimmal.connect_async(...)` or `async with`"
@@ -65,7 +73,7 @@ class AsyncClient:
         return self
 
     async def _open(self) -> None:
-        exchange = _Exchange(self._seeds, self._network)
+        exchange = AsyncExchange(self._seeds, self._network)
         try:
             partitions = await exchange.connect(self._seeds, self._timeout)
         except BaseException:
@@ -86,7 +94,11 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """End the client; what is under way ends with `ClientClosed`. Closing twice is fine."""
+        """End the client; what is under way ends with `ClientClosed`. Closing twice is fine.
+
+        Its consumers are stopped first: what they are handling has up to the client's timeout to come to an end.
+        """
+        await stop_all(list(self._consumers), self._timeout)
         self._is_closed = True
         self._why_closed = "this client was closed: connect a new one"
         if self._connecting is not None and not self._connecting.done():
@@ -107,6 +119,16 @@ class AsyncClient:
             raise ClientClosed(self._why_closed)
         call = build(self._commands, *arguments)
         return exchange.run(call, self._timeout if timeout is None else check_timeout(timeout))
+
+    async def _carry_out(
+        self, make: Callable[[Attendance], Plan[T]], timeout: float | None, *, is_waiting: bool = False
+    ) -> T:
+        """Carry out a plan. One that waits takes up to `timeout` for each of its steps, others for all of them."""
+        exchange = self._exchange
+        if exchange is None:
+            raise ClientClosed(self._why_closed)
+        timeout = self._timeout if timeout is None else check_timeout(timeout)
+        return await exchange.carry_out(make(exchange.attendance), Budget(timeout, is_for_each=is_waiting))
 
     # -- keys -------------------------------------------------------------------------------------------------
 
@@ -220,6 +242,30 @@ class AsyncClient:
             for key in scan.take(pages):
                 yield key
 
+    # -- queues -----------------------------------------------------------------------------------------------
+
+    def queue(
+        self,
+        name: Key,
+        *,
+        max_retries: int | None = None,
+        lease: float | None = None,
+        backoff: float | None = None,
+        backoff_max: float | None = None,
+        shards: int | None = None,
+        max_length: int | None = None,
+    ) -> AsyncQueue:
+        """Return a queue by its name. Nothing is sent yet: the first operation declares the queue if there is none.
+
+        A setting that is None is as the queue has it; a new queue gets `max_retries=3`, `lease=30.0`, `backoff=0.5`,
+        `backoff_max=300.0` (seconds), `shards=1` and no `max_length`. A setting that is given and differs from that of
+        the queue makes its operations raise `QueueSettingsMismatch`. A name with a `{tag}` needs `shards=1` and is
+        placed as a key of that name is.
+        """
+        place = place_of(name)
+        given = settings_of(place, (max_retries, shards, max_length), (lease, backoff, backoff_max))
+        return AsyncQueue(self, Shards(place, given, self._book))
+
     # -- the cluster ------------------------------------------------------------------------------------------
 
     async def cluster(self, *, timeout: float | None = None) -> Cluster:
@@ -260,166 +306,3 @@ def connect_async(
         InvalidArgument: a seed is not `host:port`, or the timeout is out of range.
     """
     return AsyncClient(seeds, timeout=timeout, network=network, serializer=serializer)
-
-
-class _Exchange:
-    """The pump, driven by the running event loop."""
-
-    def __init__(self, seeds: tuple[str, ...], network: str | None) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._pid = os.getpid()
-        self._pump = Pump(seeds, network)
-        self.session = self._pump.session
-        self._descriptors: set[int] = set()
-        self._is_flush_due = False
-        self._may_wait = True
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = _NEVER
-        self._table_arrived: asyncio.Future[None] = self._loop.create_future()
-        self._why_closed: str | None = None
-
-    @property
-    def partitions(self) -> int:
-        table = self.session.table
-        return len(table.partitions) if table is not None else 0
-
-    async def connect(self, seeds: tuple[str, ...], timeout: float) -> int:
-        """Return the number of partitions of the cluster that was found."""
-        self._update_sockets()
-        self._arm_timer()
-        try:
-            async with asyncio.timeout(timeout):
-                await self._table_arrived
-        except TimeoutError:
-            raise no_table(self.session, seeds, timeout) from None
-        return self.partitions
-
-    def run(self, call: Call[T], timeout: float) -> "asyncio.Future[T]":
-        """Start a call; the future has its outcome."""
-        if self._why_closed is not None:
-            raise ClientClosed(self._why_closed)
-        if _running_loop() is not self._loop:
-            raise ClientClosed("this client belongs to another event loop or process: connect a new one there")
-        future = call.waiter = self._loop.create_future()
-        if not call.open_count:
-            future.set_result(call.outcome())
-            return future
-        session = self.session
-        session.start(call, timeout, time.monotonic())
-        if not self._is_flush_due:
-            self._is_flush_due = True
-            self._loop.call_soon(self._flush)
-        return future
-
-    async def overview(self, timeout: float) -> Cluster:
-        """Ask a node for news; return the cluster as this client sees it then."""
-        await self.run(Call.of_onlooker(), timeout)
-        if self._why_closed is not None:
-            raise ClientClosed(self._why_closed)
-        self._pump.update_readiness()
-        for address in self._pump.with_news(self.session.links):
-            self._loop.call_soon(self._look, address)
-        return overview(self.session)
-
-    def close(self, why: str) -> None:
-        if self._why_closed is not None:
-            return
-        if self._pid != os.getpid():  # all this is the parent's: even its selector is shared with it
-            self._why_closed = why
-            return
-        if _running_loop() is not self._loop and self._loop.is_running():
-            self._loop.call_soon_threadsafe(self.close, why)
-            return
-        self._why_closed = why
-        if self._loop.is_closed():  # with it went everybody who waited
-            self._pump.close()
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        for descriptor in self._descriptors:
-            self._loop.remove_reader(descriptor)
-        self._settle(self.session.abort(why))
-        self._pump.close()
-
-    def close_from_anywhere(self, why: str) -> None:
-        """Close in the loop's own thread, if the loop still runs: the garbage collector may call from any."""
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.close, why)
-
-    # -- turns ------------------------------------------------------------------------------------------------
-
-    def _flush(self) -> None:
-        if self._why_closed is not None:
-            return
-        if self._may_wait and self.session.has_in_flight():
-            self._may_wait = False  # answers that come meanwhile bring more operations: let them travel along
-            self._loop.call_soon(self._flush)
-            return
-        self._may_wait = True
-        self._is_flush_due = False
-        for address in self._pump.with_news(self._pump.flush()):
-            self._loop.call_soon(self._look, address)
-        self._arm_timer()
-
-    def _look(self, address: str) -> None:
-        if self._why_closed is not None:
-            return
-        try:
-            finished, has_more = self._pump.look(address)
-            self._update_sockets()
-        except GimmalError as error:  # the cluster that was found is not the one asked for
-            if self._table_arrived.done():
-                raise
-            self._table_arrived.set_exception(error)
-            return
-        self._settle(finished)
-        if has_more:
-            self._loop.call_soon(self._look, address)
-        if not self._is_flush_due:
-            self._is_flush_due = True
-            self._loop.call_soon(self._flush)
-
-    def _tick(self) -> None:
-        self._timer, self._timer_at = None, _NEVER
-        if self._why_closed is None:
-            self._settle(self.session.tick(time.monotonic()))
-            self._may_wait = False
-            self._flush()
-
-    def _arm_timer(self) -> None:
-        at = self.session.next_deadline()
-        if at >= self._timer_at:
-            return  # it fires early, finds nothing to do, and is set anew
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = at
-        self._timer = self._loop.call_later(max(0.0, at - time.monotonic()), self._tick)
-
-    def _update_sockets(self) -> None:
-        changed = self._pump.update_sockets()
-        if changed is None:
-            return
-        opened, closed = changed
-        for descriptor in closed:
-            self._loop.remove_reader(descriptor)
-            self._descriptors.discard(descriptor)
-        for address, descriptor in opened.items():
-            self._loop.add_reader(descriptor, self._look, address)
-            self._descriptors.add(descriptor)
-            self._loop.call_soon(self._look, address)
-
-    def _settle(self, finished: list[Call[Any]]) -> None:
-        if self.session.table is not None and not self._table_arrived.done():
-            self._table_arrived.set_result(None)
-        for call in finished:
-            future = call.waiter
-            if future.done():
-                continue  # its task was cancelled
-            try:
-                outcome = call.decode(call.results) if call.errors is None else call.outcome()
-            except StopIteration as error:  # a future does not take it
-                future.set_exception(RuntimeError(f"the serializer raised {error!r}"))
-            except Exception as error:  # noqa: BLE001 - a user's serializer may raise anything
-                future.set_exception(error)
-            else:
-                future.set_result(outcome)

@@ -1,15 +1,18 @@
 """One call of a user while it is under way: the commands it became, and what has come back."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from gimmal.errors import GimmalError
 from gimmal.types import Command
-from gimmal.wire import commands
+from gimmal.wire import commands, queue_commands
 
 T = TypeVar("T")
 
 _OPEN: Any = object()
+
+UNANSWERED: Final[Any] = _OPEN
+"""What a `Survey` has for a part that nobody has answered yet."""
 
 
 class Call(Generic[T]):
@@ -18,7 +21,9 @@ class Call(Generic[T]):
     `decode` turns the results, in the order of `parts`, into what the user gets. `user_keys` (key on the wire ->
     key as given, part by part; None for calls on one key) is for errors. `is_any` says that every copy may answer,
     with what it has. `open_count` is the number of `results` still open; the session counts it down, in the one loop
-    where a method call per answer would show. `late_count` is how often its answers were looked for in vain.
+    where a method call per answer would show. `late_count` is how often its answers were looked for in vain. `waits_s`
+    is how long a node may take with its answer, because it waits for something itself; until `waits_until` no answer
+    is late.
     """
 
     __slots__ = (
@@ -33,9 +38,12 @@ class Call(Generic[T]):
         "parts",
         "resend_at",
         "results",
+        "stopper",
         "timeout",
         "user_keys",
         "waiter",
+        "waits_s",
+        "waits_until",
     )
 
     def __init__(
@@ -54,8 +62,10 @@ class Call(Generic[T]):
         self.is_any = False
         self.late_count = 0
         self.first = 0
+        self.waits_s = self.waits_until = 0.0
         self.timeout = self.deadline = self.resend_at = 0.0
         self.waiter: Any = None
+        self.stopper: Any = None
 
     @classmethod
     def of_onlooker(cls) -> "Call[None]":
@@ -72,7 +82,7 @@ class Call(Generic[T]):
     @property
     def is_done(self) -> bool:
         """Whether every part has its result or its error."""
-        return self.open_count == 0
+        return self.open_count <= 0
 
     def fail(self, number: int, error: GimmalError) -> bool:
         """Take the error of operation `number`; True when that was the last one open."""
@@ -112,3 +122,32 @@ class Call(Generic[T]):
             if index not in errors
             for key in commands.keys_of(command)
         ]
+
+
+class Survey(Call[list[Any]]):
+    """A call of which each part succeeds or fails for itself: its outcome has a result or an error for each.
+
+    With `is_race` it is done as soon as one part is; the others are `UNANSWERED`, unless their answers come along. Who
+    started it then tells the session to forget it.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, parts: Sequence[tuple[int, Command]], waits_s: float = 0.0, *, is_race: bool = False) -> None:
+        super().__init__(parts, list)
+        self.waits_s = waits_s
+        if is_race:
+            self.open_count = min(1, len(parts))
+
+    def outcome(self) -> list[Any]:
+        """Return what has come back so far, in the order of the parts."""
+        errors = self.errors or {}
+        return [errors.get(index, result) for index, result in enumerate(self.results)]
+
+
+def with_wait(command: Command, wait_s: float) -> Command:
+    """Return a CONSUME that waits for so many seconds; any other command as it is."""
+    if command[0] != queue_commands.CONSUME:
+        return command
+    *before, (count, _, lease_ms) = command
+    return (*before, (count, max(0, int(wait_s * 1000)), lease_ms))

@@ -20,10 +20,15 @@ import threading
 import time
 from typing import Any, Final, TypeVar
 
+from gimmal.client.attendance import Attendance
 from gimmal.client.calls import Call
+from gimmal.client.chores import Chores
+from gimmal.client.keepalive import Keepalive
 from gimmal.client.overview import Cluster, overview
 from gimmal.client.pump import Pump, no_table
-from gimmal.errors import ClientClosed, LocalProtocolError, OperationTimeout
+from gimmal.client.steps import ASIDE_TIMEOUT_S, Aside, Budget, Interrupted, Plan, Stopper
+from gimmal.errors import ClientClosed, GimmalError, LocalProtocolError, OperationTimeout
+from gimmal.wire.queue_commands import CLIENT_BYTES
 
 T = TypeVar("T")
 
@@ -53,11 +58,15 @@ class Exchange:
         os.set_blocking(self._poke_writer, False)
         self._renew_poll()
         self._why_closed: str | None = None
+        self._chores = Chores(self)
+        self._keepalive = Keepalive()
         try:
             self._find_table(seeds, timeout)
         except BaseException:
             self.close("the client could not connect")
             raise
+        self.attendance = Attendance(self.partitions, os.urandom(CLIENT_BYTES), self._keepalive.start)
+        self._keepalive.watch(self.attendance, self.session)
 
     @property
     def partitions(self) -> int:
@@ -100,10 +109,68 @@ class Exchange:
             raise
         return call.outcome()
 
+    # -- calls of several steps ---------------------------------------------------------------------------------
+
+    def carry_out(self, plan: Plan[T], budget: Budget, stopper: Stopper | None = None) -> T:
+        """Carry out the steps of a plan and return what comes of it; a stopper may end it from another thread."""
+        try:
+            step = next(plan)
+            while True:
+                outcome = None
+                try:
+                    if isinstance(step, Aside):
+                        self._post(step)
+                    else:
+                        if stopper is not None:
+                            stopper.watch(step, self.interrupt)
+                        outcome = self.run(step, budget.timeout_of(step))
+                except BaseException as error:  # noqa: BLE001 - a plan has to know of any interrupt
+                    step = plan.throw(error)
+                else:
+                    step = plan.send(outcome)
+        except StopIteration as end:
+            value: T = end.value
+            return value
+
+    def _post(self, aside: Aside) -> None:
+        """Send a call for which nobody waits; a thread of its own sees it through."""
+        with self._lock:
+            if self._why_closed is not None:
+                return
+            if aside.ended is not None:
+                self.session.forget(aside.ended)
+            self.session.start(aside.call, ASIDE_TIMEOUT_S, time.monotonic())
+            sent_to = self._pump.flush()
+            if self._reader is None:
+                self._unsure.update(sent_to)
+            elif self.session.next_deadline() < self._sleeps_until or self._pump.with_news(sent_to):
+                self._poke()
+        self._chores.add(aside.call)
+
+    def see_through(self, call: Call[Any]) -> None:
+        """Wait until a call is done that was sent before, and read for all if nobody does."""
+        try:
+            self._wait(call, None)
+            self._leave(call)
+        except BaseException:
+            self._leave_in_haste(call)
+            raise
+
+    def interrupt(self, call: Call[Any], error: GimmalError) -> None:
+        """End a call of another thread with an error."""
+        with self._lock:
+            self._release(self.session.interrupt(call, error))
+            if self._reader is call and self._why_closed is None:
+                self._poke()
+
+    # -- the steps of one call ----------------------------------------------------------------------------------
+
     def _start(self, call: Call[Any], timeout: float) -> "threading.Lock | None":
         """Send a call; return what to wait for, or None when its thread is now the reader or has its answer."""
         if self._why_closed is not None:
             raise ClientClosed(self._why_closed)
+        if call.stopper is not None and call.stopper.is_stopped:
+            raise Interrupted(call.stopper.why)
         thread = threading.get_ident()
         is_alone, self._last_thread = self._last_thread == thread, thread
         now = time.monotonic()
@@ -174,6 +241,8 @@ class Exchange:
             if self._why_closed is not None:
                 return
             self._why_closed = why
+            self._chores.stop()
+            self._keepalive.stop()
             self._release(self.session.abort(why))
             if self._reader is not None:
                 self._poke()  # the reader closes the sockets on its way out

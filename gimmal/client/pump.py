@@ -16,6 +16,7 @@ from typing import Any, Final
 import zmq
 
 from gimmal.client.calls import Call
+from gimmal.client.routing import Link
 from gimmal.client.session import Session
 from gimmal.errors import InvalidArgument, NoRoute, RemoteProtocolError
 from gimmal.wire import limits
@@ -130,7 +131,7 @@ class Pump:
         for address in addresses:
             events = _events(self._socket_by_address[address])
             link = links.get(address)
-            if events & _POLLIN or (link is not None and not link.is_ready and events & _POLLOUT):
+            if events & _POLLIN or (link is not None and _has_changed(link, events)):
                 found.append(address)
         return found
 
@@ -156,8 +157,9 @@ class Pump:
         except zmq.Again:
             has_more = False
         link = self.session.links.get(address)
-        if link is not None and not link.is_ready and _events(socket) & _POLLOUT:
-            self.session.on_ready(address)
+        if link is not None and (link.is_watched or not link.is_ready) and _has_changed(link, _events(socket)):
+            on_change = self.session.on_unready if link.is_ready else self.session.on_ready
+            on_change(address)
         return self._take(address), has_more
 
     def wait(self, address: str) -> list[Call[Any]] | None:
@@ -189,6 +191,11 @@ class Pump:
         if now - self._complained_at_s >= _COMPLAIN_EVERY_S:
             self._complained_at_s = now
             logger.warning("node at %s sent a bad message: %s", address, error)
+
+
+def _has_changed(link: Link, events: int) -> bool:
+    """Say whether a socket takes messages again, or takes none any more and somebody has to know."""
+    return bool(events & _POLLOUT) if not link.is_ready else link.is_watched and not events & _POLLOUT
 
 
 def _events(socket: zmq.Socket[bytes]) -> int:

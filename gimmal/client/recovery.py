@@ -9,9 +9,10 @@ import heapq
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from gimmal.client.calls import Call
+from gimmal.client.calls import Call, with_wait
 from gimmal.client.retries import ATTEMPTS_MAX, Record, Retries
 from gimmal.client.routing import Link, Routes
+from gimmal.client.strays import Strays
 from gimmal.client.table_search import TableSearch
 from gimmal.client.verdicts import ANSWERS, OF_THE_FUTURE, Answer, Verdicts
 from gimmal.client.windows import Window, Windows
@@ -37,6 +38,7 @@ class Recovery:
         self.call_by_number: dict[int, Call[Any]] = {}
         self.windows = Windows(self.call_by_number, dice)
         self.not_in_flight: set[int] = set()
+        self.strays = Strays()
         self._verdicts = Verdicts(routes)
         self._retries = Retries(dice)
         self._later: list[tuple[float, int]] = []
@@ -92,6 +94,9 @@ class Recovery:
             attempts = self._retries.attempts(number)
             if attempts <= self._routes.copies(partition):  # in the end it is the leader
                 link, epoch = self._routes.any_link(partition, number + attempts - 1), 0
+        if call.waits_s:
+            command = with_wait(command, call.waits_until - now)
+            link.is_watched = True
         self._enqueue(link, call, (number, partition, epoch, session, floor, command))
 
     def _enqueue(self, link: Link, call: Call[Any], operation: Operation) -> None:
@@ -124,8 +129,15 @@ class Recovery:
         record.attempts += 1
         record.is_uncertain = call.is_write
         self._counters["resent_writes" if call.is_write else "resent_reads"] += 1
+        self.strays.on_resent(number, call)
         self.requeue(number, now)
         return []
+
+    def on_disconnected(self, link: Link, now: float) -> None:
+        """Queue again what a node took its time with when the connection to it broke: its answer may be lost."""
+        for number, call in self.in_flight():
+            if call.waits_s and self._routes.by_partition[call.parts[number - call.first][0]][0] is link:
+                self.resend(call, number, now)
 
     # -- sessions ---------------------------------------------------------------------------------------------
 
@@ -276,6 +288,8 @@ class Recovery:
         finished: list[Call[Any]] = []
         look_at = _NEVER
         self._is_slow = False
+        for link in self._routes.links.values():
+            link.is_watched = False
         for call in dict.fromkeys(self.call_by_number.values()):
             if call.deadline <= now:
                 for number in call.open_numbers():
@@ -290,8 +304,11 @@ class Recovery:
                         finished += self.resend(call, number, now)
             if call.late_count:
                 self._is_slow = True
+            if call.waits_s:
+                for partition, _ in call.parts:
+                    self._routes.by_partition[partition][0].is_watched = True
             look_at = min(look_at, call.deadline, call.resend_at)
-        self._forget_finished()
+        self._forget_finished(now)
         return finished, look_at
 
     def _patience_s(self, call: Call[Any]) -> float:
@@ -302,7 +319,7 @@ class Recovery:
             return _LATE_AFTER_S
         return _LATE_AFTER_S + self._dice.uniform(0, min(_LATE_AFTER_MAX_S, 2.0 ** (call.late_count - 1)) - 1)
 
-    def _forget_finished(self) -> None:
+    def _forget_finished(self, now: float) -> None:
         """Drop finished operations, and openings that nobody waits for, from the queues."""
         alive = self.call_by_number
         queued = {operation[0] for link in self._routes.all_links() for operation in link.queue}
@@ -311,6 +328,7 @@ class Recovery:
         for link in self._routes.all_links() if gone else ():
             link.queue = [operation for operation in link.queue if operation[0] not in gone]
         self.not_in_flight &= alive.keys()
+        self.strays.forget_old(now)
         self._retries.forget_finished(alive)
 
     def _why_late(self, call: Call[Any], number: int, unsent: Link | None, why_not_ready: str) -> GimmalError:

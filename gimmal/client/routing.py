@@ -12,15 +12,19 @@ from gimmal.types import Operation
 
 
 class Link:
-    """The way to one node, since `opened_at`. Operations wait in `queue` until the socket takes them."""
+    """The way to one node, since `opened_at`. Operations wait in `queue` until the socket takes them.
 
-    __slots__ = ("address", "deadline", "incarnation", "is_ready", "opened_at", "queue", "receipt")
+    It is watched while the node may take its time with an answer: if the connection breaks, that has to be seen.
+    """
+
+    __slots__ = ("address", "deadline", "incarnation", "is_ready", "is_watched", "opened_at", "queue", "receipt")
 
     def __init__(self, address: str, now: float) -> None:
         self.address = address
         self.opened_at = now
         self.incarnation = 0
         self.is_ready = False
+        self.is_watched = False
         self.queue: list[Operation] = []
         self.receipt = 0
         self.deadline = 0.0  # of the operation in `queue` that may take longest
@@ -72,6 +76,15 @@ class Routes:
             links = tuple(self._link_by_name[name] for name in names if name in self._link_by_name)
             self._links_by_partition[partition] = links
         return links
+
+    def addresses_of_copies(self, partitions: Iterable[int]) -> list[str]:
+        """Return the addresses of all nodes that are alive and hold copies of partitions. Any thread may ask."""
+        table = self._table
+        if table is None or self._network is None:
+            return []
+        names = {name for partition in partitions for name in table.partitions[partition].replicas}
+        rows = [row for row in table.nodes if row.name in names and row.status == ALIVE]
+        return [addresses.client for row in rows if (addresses := row.addresses(self._network)) is not None]
 
     def who(self, address: str) -> str:
         """Return a node as people know it: its name, if known, and address."""

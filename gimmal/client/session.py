@@ -43,7 +43,7 @@ from gimmal.client.routing import Link, Routes
 from gimmal.client.table_search import TableSearch
 from gimmal.client.verdicts import Verdicts
 from gimmal.cluster.table import NodeRow, Table
-from gimmal.errors import ClientClosed, RemoteProtocolError
+from gimmal.errors import ClientClosed, GimmalError, RemoteProtocolError
 from gimmal.types import Operation
 from gimmal.wire import limits
 from gimmal.wire.messages import Fault, FetchTable, Message, Problem, Reply, Request, TableRows
@@ -101,7 +101,7 @@ class Session:
         self._next_number = first + len(call.parts)  # before they are used: an interrupt must not hand them out twice
         call.timeout = timeout
         call.deadline = now + timeout
-        call.resend_at = now + SLOW_AFTER_S
+        call.resend_at = now + SLOW_AFTER_S + call.waits_s
         look_at = min(call.deadline, call.resend_at)
         if look_at < self._look_at:
             self._look_at = look_at
@@ -129,11 +129,32 @@ class Session:
             if deadline > link.deadline:
                 link.deadline = deadline
             number += 1
+        if call.waits_s:
+            call.waits_until = now + call.waits_s
+            for partition, _ in call.parts:
+                routes[partition][0].is_watched = True
         if not call.parts:
             self._onlookers.add(call, now)
             self._search.demand(now)
             if self._search.at <= now:
                 self._fetch_table(now)
+
+    def forget(self, call: Call[Any]) -> None:
+        """Drop what is open of a call that nobody waits for any more; answers that come yet mean nothing."""
+        for number in call.open_numbers():
+            self._call_by_number.pop(number, None)
+
+    def interrupt(self, call: Call[Any], error: GimmalError) -> list[Call[Any]]:
+        """End what is open of a call with an error; return the call if that ends it."""
+        finished: list[Call[Any]] = []
+        for number in call.open_numbers():
+            if number in self._call_by_number:
+                finished += self._recovery.fail(number, error)
+        return finished
+
+    def addresses_of_copies(self, partitions: "Iterable[int]") -> list[str]:
+        """Return the addresses of all nodes that are alive and hold copies of partitions. Any thread may ask."""
+        return self._routes.addresses_of_copies(partitions)
 
     def has_in_flight(self) -> bool:
         """Say whether answers are on their way: whether anything under way is not just queued."""
@@ -190,6 +211,8 @@ class Session:
         if link is not None:
             link.is_ready = False
             self._search.on_unready(address, self._now)
+            if link.is_watched:
+                self._recovery.on_disconnected(link, self._now)
 
     def on_blocked(self, address: str, message: Message) -> None:
         """Take back a message that a socket did not accept: it was not sent."""
@@ -241,6 +264,10 @@ class Session:
                     finished.append(call)
             elif number in self._windows.openings:
                 self._recovery.on_opening_answered(number, result)
+            else:
+                release = self._recovery.strays.on_answer(number, result)
+                if release is not None:
+                    self.start(release, limits.TIMEOUT_MAX_S, self._now)
         for refusal in reply.refusals:
             finished += self._recovery.on_refusal(address, refusal, self._now)
         if self._windows.held:

@@ -3,17 +3,24 @@
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from random import SystemRandom
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from gimmal.client.attendance import Attendance
 from gimmal.client.calls import Call
 from gimmal.client.commands import Commands, Consistency, Key, prefix_bytes
 from gimmal.client.exchange import Exchange
 from gimmal.client.mapping import KeyMap
 from gimmal.client.overview import Cluster
 from gimmal.client.pump import check_timeout, parse_seeds
+from gimmal.client.queue_arguments import place_of, settings_of
+from gimmal.client.queues import Queue
 from gimmal.client.scanning import Scan
+from gimmal.client.shards import Book, Shards
+from gimmal.client.steps import Budget, Plan, Stopper
 from gimmal.client.values import Serializer, Values
+from gimmal.client.workers import Consumer, stop_all
 from gimmal.errors import ClientClosed
 
 T = TypeVar("T")
@@ -43,7 +50,10 @@ class Client:
         self._exchange = Exchange(self._seeds, network, self._timeout)
         self._pid = os.getpid()
         self._fork_locks: dict[int, threading.Lock] = {}  # by process: a fork may inherit a lock that is held
-        self._commands = Commands(self._exchange.partitions, Values(serializer))
+        self._values = Values(serializer)
+        self._commands = Commands(self._exchange.partitions, self._values)
+        self._book = Book(SystemRandom())
+        self._consumers: dict[Consumer, None] = {}
 
     # -- life -------------------------------------------------------------------------------------------------
 
@@ -56,7 +66,12 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End the client; calls of other threads end with `ClientClosed`. Closing twice is fine."""
+        """End the client; calls of other threads end with `ClientClosed`. Closing twice is fine.
+
+        Its consumers are stopped first: what they are handling has up to the client's timeout to come to an end.
+        """
+        if self._pid == os.getpid():
+            stop_all(list(self._consumers), self._timeout)
         self._is_closed = True
         if self._pid == os.getpid():
             self._exchange.close("this client was closed: connect a new one")
@@ -71,6 +86,7 @@ class Client:
                     self._exchange = self._exchange.replacement_after_fork(
                         self._seeds, self._network, self._timeout if timeout is None else timeout
                     )
+                    self._consumers = {}  # their threads are the parent's
                     self._pid = pid
         return self._exchange
 
@@ -78,6 +94,19 @@ class Client:
         call = build(self._commands, *arguments)
         timeout = self._timeout if timeout is None else check_timeout(timeout)
         return self._current_exchange(timeout).run(call, timeout)
+
+    def _carry_out(
+        self,
+        make: Callable[[Attendance], Plan[T]],
+        timeout: float | None,
+        *,
+        is_waiting: bool = False,
+        stopper: Stopper | None = None,
+    ) -> T:
+        """Carry out a plan. One that waits takes up to `timeout` for each of its steps, others for all of them."""
+        timeout = self._timeout if timeout is None else check_timeout(timeout)
+        exchange = self._current_exchange(timeout)
+        return exchange.carry_out(make(exchange.attendance), Budget(timeout, is_for_each=is_waiting), stopper)
 
     # -- keys -------------------------------------------------------------------------------------------------
 
@@ -187,6 +216,30 @@ class Client:
     def map(self, prefix: str = "") -> MutableMapping[str, Any]:
         """Return the keys under a prefix as a mutable mapping; its keys are without the prefix."""
         return KeyMap(self, prefix)
+
+    # -- queues -----------------------------------------------------------------------------------------------
+
+    def queue(
+        self,
+        name: Key,
+        *,
+        max_retries: int | None = None,
+        lease: float | None = None,
+        backoff: float | None = None,
+        backoff_max: float | None = None,
+        shards: int | None = None,
+        max_length: int | None = None,
+    ) -> Queue:
+        """Return a queue by its name. Nothing is sent yet: the first operation declares the queue if there is none.
+
+        A setting that is None is as the queue has it; a new queue gets `max_retries=3`, `lease=30.0`, `backoff=0.5`,
+        `backoff_max=300.0` (seconds), `shards=1` and no `max_length`. A setting that is given and differs from that of
+        the queue makes its operations raise `QueueSettingsMismatch`. A name with a `{tag}` needs `shards=1` and is
+        placed as a key of that name is.
+        """
+        place = place_of(name)
+        given = settings_of(place, (max_retries, shards, max_length), (lease, backoff, backoff_max))
+        return Queue(self, Shards(place, given, self._book))
 
     # -- the cluster ------------------------------------------------------------------------------------------
 

@@ -21,6 +21,8 @@ from gimmal.errors import (
     OperationTimeout,
     OutOfMemory,
     Overloaded,
+    QueueFull,
+    QueueSettingsMismatch,
     RemoteProtocolError,
     TooLarge,
     Unavailable,
@@ -29,6 +31,14 @@ from gimmal.wire import commands, limits
 from gimmal.wire.messages import Refusal
 
 _READ_FIRST: Final = "read before you write it again"
+
+
+class NoQueue(Unavailable):
+    """A shard has not been declared, or was lost since: who asked declares it and asks again."""
+
+
+class NoGroup(InvalidArgument):
+    """A shard does not have this consumer group."""
 
 
 class Answer(Enum):
@@ -51,6 +61,10 @@ ANSWERS: Final[dict[int, tuple[Answer, type[GimmalError]]]] = {
     Refusal.INTEGER_OVERFLOW: (Answer.FINAL, IntegerOverflow),
     Refusal.TOO_LARGE: (Answer.FINAL, TooLarge),
     Refusal.DATA_LOST: (Answer.FINAL, DataLost),
+    Refusal.NO_QUEUE: (Answer.FINAL, NoQueue),
+    Refusal.NO_GROUP: (Answer.FINAL, NoGroup),
+    Refusal.SETTINGS_MISMATCH: (Answer.FINAL, QueueSettingsMismatch),
+    Refusal.QUEUE_FULL: (Answer.FINAL_ALONE, QueueFull),
     Refusal.OUT_OF_MEMORY: (Answer.FINAL_ALONE, OutOfMemory),
     Refusal.WRONG_CLUSTER: (Answer.FOREIGN, RemoteProtocolError),
     Refusal.TOO_OLD: (Answer.TOO_OLD, Unavailable),
@@ -67,6 +81,8 @@ _ADVICE: Final = {
     DataLost: "; all copies are gone: an operator has to accept that before it can be used again",
     NotEnoughReplicas: "; nothing was done: ask again when they are back",
     Overloaded: "; ask for less at a time",
+    QueueFull: "; try again when some of them are settled",
+    QueueSettingsMismatch: "; leave the setting out to use the queue as it is",
 }
 
 

@@ -179,7 +179,7 @@ KINDS: Final[dict[int, tuple[type[Message], dict[str, Check]]]] = {
     118: (peer_messages.Confirmed, {**_PEER_HEADER, **_NUMBER, **_REFUSED}),
 }
 
-FROM_CLIENTS: Final = frozenset([1, 3, 5, 8, 10])
+FROM_CLIENTS: Final = frozenset([1, 3, 5, 8, 10, 12])
 """What a node takes on its socket for clients: other kinds are refused before they are looked into."""
 
 TO_CLIENTS: Final = frozenset([2, 4, 6, 7, 9, 11])

@@ -26,7 +26,7 @@ of the log entry that gave the message away, so a later delivery has a higher on
 CONSUME and CANCEL are not logged as they are: the leader lets a consume wait until there is something to give, and then
 logs a command of its own. These it never takes from a client:
 
-    GRANT         shard, group, who, request, (count, lease_ms)   -> numbers of messages given away
+    GRANT         shard, group, who, request, (count, lease_ms)   -> deliveries
     GIVE_BACK     shard, group, client, request              -> number of messages that this consume had got
     LEASE_END     shard, group, deliveries                   -> number of deliveries ended
     VANISH        shard, client, is_counted                  -> number of deliveries ended

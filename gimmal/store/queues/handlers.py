@@ -59,13 +59,14 @@ def _produce(queues: Queues, seq: int, now_ms: int, command: Command) -> tuple[i
     return shard.produce(messages, delay_ms, now_ms)
 
 
-def _grant(queues: Queues, seq: int, now_ms: int, command: Command) -> tuple[int, ...]:
+def _grant(queues: Queues, seq: int, now_ms: int, command: Command) -> tuple[tuple[int, int], ...]:
     found = _group_of(queues, command)
     if isinstance(found, Refused):
         return ()
     _, group = found
     _, _, _, (client, consumer), request, (count, lease_ms) = command
-    return group.grant(Wish(client, consumer, request, count, lease_ms), seq, now_ms)
+    numbers = group.grant(Wish(client, consumer, request, count, lease_ms), seq, now_ms)
+    return tuple((number, group.held[number].token) for number in numbers)
 
 
 def _ack(queues: Queues, seq: int, now_ms: int, command: Command) -> tuple[int, ...] | Refused:
