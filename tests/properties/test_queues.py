@@ -91,9 +91,9 @@ class QueuesAgainstModel(RuleBasedStateMachine):
             for client in (b"1" * 16, b"2" * 16):
                 self.apply(codes.VANISH, name, client, False)
             found: set[int] = set()
-            while numbers := self.apply(codes.GRANT, name, group, (b"3" * 16, b""), self.next_request(), (9, 0)):
-                found.update(numbers)
-                assert set(self.apply(codes.ACK, name, group, tuple((number, self.seq) for number in numbers))) == {0}
+            while granted := self.apply(codes.GRANT, name, group, (b"3" * 16, b""), self.next_request(), (9, 0)):
+                found.update(number for number, _ in granted)
+                assert set(self.apply(codes.ACK, name, group, granted)) == {0}
             places = shard.groups[group].places
             assert found == {number for number, place in places.items() if place.state in ("waiting", HELD)}
             assert self.apply(codes.PURGE, name, group, 1_000) == len(shard.groups[group].dead)
@@ -174,12 +174,14 @@ class QueuesAgainstModel(RuleBasedStateMachine):
             return
         held = set(shard.groups[group].having(HELD))
         is_again = bool(shard.got(shard.groups[group], client, request))
-        assert list(result) == shard.grant(group, (client, consumer), request, most, self.seq, self.now_ms)
+        numbers = shard.grant(group, (client, consumer), request, most, self.seq, self.now_ms)
+        assert result == tuple((number, shard.groups[group].places[number].token) for number in numbers)
         if is_again:
             return
-        assert not held & set(result), "given away twice"
-        for number in result:
+        assert not held & set(numbers), "given away twice"
+        for number in numbers:
             assert (name, group, number) not in self.acked, "it was acknowledged"
+            assert all(token < self.seq for other, token in self.handed[name, group] if other == number)
             self.handed[name, group].insert(0, (number, self.seq))
         keys = [shard.sent[number].key for number in shard.groups[group].having(HELD) if shard.sent[number].key]
         assert len(keys) == len(set(keys)), "one at a time"

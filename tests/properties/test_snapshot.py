@@ -225,7 +225,7 @@ def consume_all(engine: Engine) -> None:
                 seq += 1
                 result = engine.apply(seq, (1, limits.INTEGER_MAX, 0, 0, 0, command))
                 if command[0] == queue.GRANT and result:
-                    ack = (queue.ACK, shard, group, tuple((number, seq) for number in result))
+                    ack = (queue.ACK, shard, group, result)
                     assert set(engine.apply(seq + 100, (1, limits.INTEGER_MAX, 0, 0, 0, ack))) == {0}
             engine.read(limits.INTEGER_MAX, (queue.QUEUE_STATS, shard, group))
 

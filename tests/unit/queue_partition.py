@@ -18,7 +18,10 @@ DONE, STALE = int(codes.Outcome.DONE), int(codes.Outcome.STALE)
 
 
 class QueuePartition:
-    """Numbers of messages are told as 1, 2, 3, ... in the order in which they came; `took` remembers tokens."""
+    """Numbers of messages are told as 1, 2, 3, ... in the order in which they came.
+
+    What settles is about deliveries of the entry before, if no other token is named.
+    """
 
     def __init__(self, *given: int | None) -> None:
         self.footprint = Footprint()
@@ -27,6 +30,7 @@ class QueuePartition:
         self.now_ms = 1_000
         self.request = 0
         self.base = 1
+        self.granted: tuple[tuple[int, int], ...] = ()
         assert not isinstance(self.apply(codes.DECLARE, QUEUE, (*given, *(None,) * (6 - len(given)))), Refused)
 
     @property
@@ -49,14 +53,13 @@ class QueuePartition:
 
     def grant(self, most: int = 1, who: tuple[bytes, bytes] = ADA, group: bytes = DEFAULT) -> list[int]:
         self.request += 1
-        result = self.apply(codes.GRANT, QUEUE, group, who, self.request, (most, 0))
-        return [number - self.base for number in result]
+        self.granted = self.apply(codes.GRANT, QUEUE, group, who, self.request, (most, 0))
+        return [number - self.base for number, _ in self.granted]
 
     def deliveries(self, numbers: tuple[int, ...], token: int | None) -> Any:
         return tuple((number + self.base, self.seq if token is None else token) for number in numbers)
 
     def ack(self, *numbers: int, token: int | None = None, group: bytes = DEFAULT) -> list[int]:
-        """Settle deliveries of the entry before, or of another one."""
         return list(self.apply(codes.ACK, QUEUE, group, self.deliveries(numbers, token)))
 
     def nack(

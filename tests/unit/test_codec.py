@@ -116,7 +116,7 @@ def test_every_kind_has_golden_bytes() -> None:
 
 
 def test_clients_and_nodes_take_what_is_for_them() -> None:
-    assert sorted(FROM_CLIENTS) == [1, 3, 5, 8, 10]
+    assert sorted(FROM_CLIENTS) == [1, 3, 5, 8, 10, 12]
     assert sorted(TO_CLIENTS) == [2, 4, 6, 7, 9, 11]
     for message, _ in GOLDEN.values():
         frame = encode(message)

@@ -198,7 +198,7 @@ def test_what_takes_messages_away_is_never_refused() -> None:
     leader = refuse(size_bytes=MESSAGE)
     (number,) = leader.produce(b"q", b"p")
     who = (bytes(16), b"Ada")
-    assert leader.write(queue_commands.GRANT, b"q", b"default", who, 1, (1, 0)) == (number,)
+    assert leader.write(queue_commands.GRANT, b"q", b"default", who, 1, (1, 0)) == ((number, leader.seq),)
     assert leader.write(queue_commands.ACK, b"q", b"default", ((number, leader.seq),)) == (0,)
     assert leader.footprint == Footprint()
 

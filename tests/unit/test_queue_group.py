@@ -37,8 +37,9 @@ def test_a_consume_that_is_sent_twice_gets_the_same_messages(queue: QueuePartiti
     token = queue.seq
     queue.request -= 1
     assert queue.grant(2) == [1, 2]
+    assert queue.granted == ((2, token), (3, token)), "under the token of the first time"
     assert queue.stats()["in_progress"] == 2
-    assert queue.ack(1, 2, token=token) == [DONE, DONE], "under the token of the first time"
+    assert queue.ack(1, 2, token=token) == [DONE, DONE]
 
 
 def test_requests_of_two_clients_may_have_one_number(queue: QueuePartition) -> None:
