@@ -7,6 +7,7 @@ that was produced must have been acknowledged once or be a dead letter.
 """
 
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,7 +35,6 @@ _LANES: Final = (b"red", b"blue")
 _STEP_S: Final = 0.35
 _DRAINING_STEP_S: Final = 0.05
 _KEEPALIVE_S: Final = 1.0
-_SILENT_S: Final = 8.0
 _WAITS_MS: Final = (0, 200, 700)
 _TIMEOUT_S: Final = 2.0
 _VANISHES: Final = 0.01
@@ -57,7 +57,6 @@ class QueueWorkload:
         self._ledgers = {JOBS: QueueLedger(), LANES: QueueLedger()}
         self._forgiven: dict[bytes, None] = {}
         self._ids: dict[str, bytes] = {}
-        self._silent_until: dict[str, float] = {}
         self._declared: dict[tuple[str, bytes], None] = {}
         self._busy_lanes: dict[bytes, None] = {}
         self._under_way = 0
@@ -88,11 +87,14 @@ class QueueWorkload:
     def _keep_alive(self) -> None:
         for machine in self._clients.machines:
             table = machine.session.table
-            if table is not None and self._world.now >= self._silent_until.get(machine.name, 0.0):
-                for address, connection in list(machine.connections.items()):
-                    if connection is not None:
-                        message = KeepAlive(table.cluster, 0, 0, table.version, self._id(machine))
-                        self._clients.send(machine, address, message)
+            if table is None:
+                continue
+            leaders = {table.partitions[_partition_of(shard)].leader: None for shard in (JOBS, LANES)}
+            for row in map(table.node, filter(None, leaders)):
+                address = row.networks[0][1].client if row is not None else ""
+                if machine.connections.get(address) is not None:
+                    message = KeepAlive(table.cluster, 0, 0, table.version, self._id(machine))
+                    self._clients.send(machine, address, message)
         self._world.plan_in(_KEEPALIVE_S, self._keep_alive)
 
     def _vanish(self, machine: "ClientMachine") -> None:
@@ -277,15 +279,13 @@ class QueueWorkload:
             return []
         for shard in self._ledgers:
             if shard not in self._forgiven and (machine.name, shard) in self._declared:
-                self._start(
-                    machine, (q.QUEUE_STATS, shard, GROUP), lambda counts, error, s=shard: self._on_counts(s, counts)
-                )  # type: ignore[misc]
+                self._start(machine, (q.QUEUE_STATS, shard, GROUP), partial(self._on_counts, shard))
         return [
             f"{shard.decode()} has {self._left.get(shard)} left, {self._under_way} calls under way"
             for shard in self._ledgers
         ]
 
-    def _on_counts(self, shard: bytes, counts: Any) -> None:
+    def _on_counts(self, shard: bytes, counts: Any, error: GimmalError | None) -> None:
         if counts is not None and not self._producing:
             self._left[shard] = counts[0] + counts[1] + counts[4]
 
@@ -293,11 +293,8 @@ class QueueWorkload:
         """Ask for the dead letters, and judge everything when they are there."""
         for shard in self._ledgers:
             if shard not in self._forgiven:
-                self._start(
-                    self._clients.machines[0],
-                    (q.DEAD_LETTERS, shard, GROUP, 10_000),
-                    lambda letters, error, s=shard: self._judge(s, letters, error),  # type: ignore[misc]
-                )
+                command = q.DEAD_LETTERS, shard, GROUP, 10_000
+                self._start(self._clients.machines[0], command, partial(self._judge, shard))
 
     def _judge(self, shard: bytes, letters: Any, error: GimmalError | None) -> None:
         if error is not None:
