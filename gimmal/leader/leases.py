@@ -31,19 +31,19 @@ class Leases:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def start(self, line: Line, token: int, numbers: Iterable[int], now_s: float) -> None:
-        """Begin the leases of what one GRANT gave away, at their full length."""
+    def start(self, line: Line, deliveries: Iterable[tuple[int, int]], now_s: float) -> None:
+        """Begin the leases of deliveries, (number, token), at their full length."""
         found = self._find(line)
         if found is None:
             return
         shard, group = found
-        numbers_by_length: dict[int, list[int]] = {}
-        for number in numbers:
+        alike: dict[tuple[int, int], list[int]] = {}
+        for number, token in deliveries:
             if group.holds(number, token):
                 length_ms = group.held[number].lease_ms or shard.settings.lease_ms
-                numbers_by_length.setdefault(length_ms, []).append(number)
-        for length_ms, alike in numbers_by_length.items():
-            self._push(now_s + length_ms / 1000, line, token, tuple(alike))
+                alike.setdefault((token, length_ms), []).append(number)
+        for (token, length_ms), numbers in alike.items():
+            self._push(now_s + length_ms / 1000, line, token, tuple(numbers))
 
     def extend(self, line: Line, number: int, token: int, until_s: float) -> None:
         """Let one delivery last longer, or shorter."""
@@ -54,11 +54,8 @@ class Leases:
         """Begin the leases of everything that is in flight in a partition: it is led here from now on."""
         for key, shard in self._led[partition].shards.items():
             for name, group in shard.groups.items():
-                numbers_by_token: dict[int, list[int]] = {}
-                for number, delivery in group.held.items():
-                    numbers_by_token.setdefault(delivery.token, []).append(number)
-                for token, numbers in numbers_by_token.items():
-                    self.start(Line(partition, key, name), token, numbers, now_s)
+                held = [(number, delivery.token) for number, delivery in group.held.items()]
+                self.start(Line(partition, key, name), held, now_s)
 
     def next_end_s(self) -> float:
         """Return when to look next; infinity if nothing is in flight."""

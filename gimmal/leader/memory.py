@@ -4,6 +4,9 @@ Limits are per node and count all copies it holds, as its `Footprint` does. Poli
 before it is appended when it would not fit. Policy `lru` lets it in and then evicts the least recently used keys
 of all partitions the node leads, in the exact order of use; reads count as use. A record that would not fit into
 an empty node is refused under both. The order of use is kept only where it can matter: policy `lru` with a limit.
+
+Messages of queues are bytes and no entries, and are never evicted: under `lru` too, a message or a record is refused
+when it would not fit beside those that are there (`Footprint.pinned_bytes`).
 """
 
 from collections import OrderedDict
@@ -13,8 +16,9 @@ from typing import Literal, TypeAlias
 
 from gimmal.store.footprint import EXPIRY_OVERHEAD_BYTES, Footprint
 from gimmal.store.kv import VERSION_BYTES, Keys, record_bytes, version_of
+from gimmal.store.queues.shard import dedup_bytes, message_bytes
 from gimmal.types import Command
-from gimmal.wire import commands, limits
+from gimmal.wire import commands, limits, queue_commands
 from gimmal.wire.codec import integer_of, pack_integer
 
 Policy: TypeAlias = Literal["refuse", "lru"]
@@ -44,22 +48,24 @@ class Memory:
 
     def why_refused(self, keys: Keys, command: Command) -> str | None:
         """Return why a write may not be appended, or None when it may."""
-        evicts = self._limits.policy == "lru"
+        evicts, footprint = self._limits.policy == "lru", self._footprint
         new_entries, new_bytes = growth(_NO_KEYS if evicts else keys, command)
         if new_entries <= 0 and new_bytes <= 0:
             return None
-        entries, size_bytes = (0, 0) if evicts else (self._footprint.entries, self._footprint.size_bytes)
+        entries, size_bytes = (0, footprint.pinned_bytes) if evicts else (footprint.entries, footprint.size_bytes)
         max_entries, max_bytes = self._limits.max_entries, self._limits.max_memory_bytes
         if max_entries is not None and new_entries > 0 and entries + new_entries > max_entries:
-            return f"the node holds {self._footprint.entries} of at most {max_entries} entries"
+            return f"the node holds {footprint.entries} of at most {max_entries} entries"
         if max_bytes is not None and new_bytes > 0 and size_bytes + new_bytes > max_bytes:
-            return f"{new_bytes} more bytes do not fit: {self._footprint.size_bytes} of {max_bytes} are in use"
+            by_whom = " by messages of queues" if evicts and size_bytes else ""
+            used_bytes = size_bytes if by_whom else footprint.size_bytes
+            return f"{new_bytes} more bytes do not fit: {used_bytes} of {max_bytes} are in use{by_whom}"
         return None
 
     def on_read(self, command: Command) -> None:
         """Note that the keys of a read were used."""
         order = self._partition_by_use
-        for key in commands.keys_of(command):
+        for key in _keys_of(command):
             if key in order:
                 order.move_to_end(key)
 
@@ -80,7 +86,7 @@ class Memory:
         order, records = self._partition_by_use, self._led[partition].records
         if command[0] == commands.EVICT:
             self._leaving_bytes -= self._leaving.pop((partition, command[1]), 0)
-        for key in commands.keys_of(command):
+        for key in _keys_of(command):
             if key in records:
                 order[key] = partition
                 order.move_to_end(key)
@@ -129,7 +135,17 @@ def growth(keys: Keys, command: Command) -> tuple[int, int]:
     if code == commands.SET_TTL:
         is_new = command[1] in keys.records and command[1] not in keys.expires_at_ms
         return 0, EXPIRY_OVERHEAD_BYTES if is_new else 0
+    if code == queue_commands.PRODUCE:
+        return 0, sum(
+            message_bytes(payload, group_key) + (dedup_bytes(dedup_id) if dedup_id else 0)
+            for payload, group_key, dedup_id in command[3]
+        )
     return 0, 0
+
+
+def _keys_of(command: Command) -> tuple[bytes, ...]:
+    """Return the keys a command uses: a queue is placed by a key, but it is none."""
+    return () if command[0] in queue_commands.CODES else commands.keys_of(command)
 
 
 def _growth_of_set(keys: Keys, key: bytes, record_size: int, *, has_ttl: bool) -> tuple[int, int]:

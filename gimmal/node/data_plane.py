@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gimmal.cluster.table import Table
 from gimmal.errors import RemoteProtocolError
 from gimmal.leader.memory import MemoryLimits
+from gimmal.leader.steady_clock import SteadyClock
 from gimmal.node.chronicle import Level
 from gimmal.node.clients import Clients
 from gimmal.node.replies import Replies
@@ -59,6 +60,7 @@ class DataPlane:
         self.counters: Counter[str] = Counter()
         self._memory_limits = memory_limits
         self._now = now
+        self._clock = SteadyClock(now)
         self._clients = Clients(dice)
         self._replies = Replies(self._clients, self.header)
         self._table_desk = TableDesk()
@@ -74,7 +76,7 @@ class DataPlane:
 
     def _new_life(self, incarnation: int) -> Serving:
         holdings = Holdings(Incarnation(self.name, incarnation), Footprint(), self._log_bytes)
-        return Serving(holdings, self._memory_limits, self._replies, self.counters)
+        return Serving(holdings, self._memory_limits, self._replies, self.counters, self._clock)
 
     # -- from the control plane -----------------------------------------------------------------------------------
 
@@ -110,6 +112,7 @@ class DataPlane:
         return self.serving.led_count > 0
 
     def _look_at_clock(self, now: Instant) -> None:
+        now = self._clock.read(now)
         self._now = self.serving.now = self.serving.queue_desk.now = now
 
     # -- the verbs: clients -------------------------------------------------------------------------------------

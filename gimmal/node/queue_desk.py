@@ -47,6 +47,7 @@ class QueueDesk:
         self._due: list[tuple[int, Line]] = []  # when a delayed message is due for which somebody waits
         self._due_ms_by_line: dict[Line, int] = {}
         self._stalled: dict[Line, None] = {}  # where something could be given if the partition could be written to
+        self._look_at_stalled_s = _NEVER
 
     # -- partitions -----------------------------------------------------------------------------------------------
 
@@ -124,7 +125,7 @@ class QueueDesk:
         if not self._waiting.has_line(line):
             return
         if not may_write and self._available(line, group) > self._waiting.promised[line]:
-            self._stalled[line] = None
+            self._stall(line)
             return
         while waiter := self._waiting.promise(line, self._available(line, group)):
             who = waiter.client, waiter.consumer
@@ -134,6 +135,11 @@ class QueueDesk:
                 waiter,
                 (queue_commands.GRANT, line.shard, line.group, who, waiter.request, wanted),
             )
+
+    def _stall(self, line: Line) -> None:
+        if not self._stalled:
+            self._look_at_stalled_s = self.now.seconds + _PUT_OFF_S
+        self._stalled[line] = None
 
     def _available(self, line: Line, group: Group) -> int:
         """Return how many messages a GRANT could take now: all of them, or more than are promised already."""
@@ -176,21 +182,24 @@ class QueueDesk:
                 yield from self._give(line, group, may_write=may_write)
                 self._watch_delays(line, group)
 
-    def _on_granted(self, line: Line, ticket: Any, numbers: tuple[int, ...], *, may_write: bool) -> Iterator[Wish]:
+    def _on_granted(
+        self, line: Line, ticket: Any, deliveries: tuple[tuple[int, int], ...], *, may_write: bool
+    ) -> Iterator[Wish]:
+        """Answer whom a GRANT was for. What was applied with it may have ended some of the deliveries again."""
         found = self._find(line)
         if isinstance(found, Refused) or type(ticket) is not Waiter:
             return
         waiter, group = ticket, found[1]
-        if numbers:
+        if deliveries:
             self._waiting.remove(waiter)
-            token = group.held[numbers[0]].token
-            self._leases.start(line, token, numbers, self.now.seconds)
+            self._leases.start(line, deliveries, self.now.seconds)
             if waiter.is_cancelled:
                 return  # the GIVE_BACK is on its way
             if self.now.seconds >= waiter.gives_up_at_s:
                 back = queue_commands.GIVE_BACK, line.shard, line.group, waiter.client, waiter.request
                 yield line.partition, None, back
                 return
+            numbers = [number for number, token in deliveries if group.holds(number, token)]
             self._answer(waiter.peer, waiter.number, found, numbers)
         elif waiter.is_cancelled or self.now.seconds >= waiter.until_s:
             self._waiting.remove(waiter)
@@ -216,41 +225,52 @@ class QueueDesk:
 
     def next_deadline(self) -> float:
         """Return when to call `tick` next, in seconds; infinity if nothing waits for time."""
-        if self._stalled:
-            return self.now.seconds + _PUT_OFF_S
-        due_s = _NEVER
+        due_s = self._look_at_stalled_s
         if self._due:
-            due_s = self.now.seconds + min(max(self._due[0][0] - self.now.unix_ms, 0) / 1000, _LOOK_AGAIN_S)
+            due_ms = self._due[0][0]
+            due_s = min(due_s, self.now.seconds + min(max(due_ms - self.now.unix_ms, 0) / 1000, _LOOK_AGAIN_S))
         return min(due_s, self._waiting.next_end_s(), self._leases.next_end_s(), self._presence.next_look_s())
 
     def tick(self, writable: Mapping[int, bool]) -> Iterator[Wish]:
         """Do what time asks for; `writable` says of a partition led whether it may be written to."""
-        now_s, now_ms = self.now
-        for waiter in self._waiting.take_ended(now_s):
+        for waiter in self._waiting.take_ended(self.now.seconds):
             self._replies.add(waiter.peer, waiter.number, ())
-        for partition, command in self._leases.due(now_s):
+        yield from self._end_leases(writable)
+        yield from self._miss_the_gone(writable)
+        for line in self._take_due_lines():
+            found = self._find(line)
+            if not isinstance(found, Refused):
+                yield from self._give(line, found[1], may_write=writable[line.partition])
+                self._watch_delays(line, found[1])
+
+    def _end_leases(self, writable: Mapping[int, bool]) -> Iterator[Wish]:
+        for partition, command in self._leases.due(self.now.seconds):
             if writable[partition]:
                 yield partition, None, command
             else:
-                self._leases.put_off(command, partition, now_s + _PUT_OFF_S)
-        for client, is_counted, places in self._presence.take_gone(now_s):
+                self._leases.put_off(command, partition, self.now.seconds + _PUT_OFF_S)
+
+    def _miss_the_gone(self, writable: Mapping[int, bool]) -> Iterator[Wish]:
+        for client, is_counted, places in self._presence.take_gone(self.now.seconds):
             for waiter in self._waiting.of_client(client):
                 self._waiting.remove(waiter)
             for partition, shard in places:
                 if writable[partition]:
                     yield partition, None, (queue_commands.VANISH, shard, client, is_counted)
                 else:
-                    self._presence.put_off(client, partition, shard, now_s + _PUT_OFF_S, is_counted=is_counted)
-        lines, self._stalled = self._stalled, {}
-        while self._due and self._due[0][0] <= now_ms:
+                    again_at_s = self.now.seconds + _PUT_OFF_S
+                    self._presence.put_off(client, partition, shard, again_at_s, is_counted=is_counted)
+
+    def _take_due_lines(self) -> Iterable[Line]:
+        """Return where it is time to look: something delayed is due, or it could not be written for a while."""
+        lines: dict[Line, None] = {}
+        if self._look_at_stalled_s <= self.now.seconds:
+            lines, self._stalled, self._look_at_stalled_s = self._stalled, {}, _NEVER
+        while self._due and self._due[0][0] <= self.now.unix_ms:
             _, line = heapq.heappop(self._due)
             self._due_ms_by_line.pop(line, None)
             lines[line] = None
-        for line in lines:
-            found = self._find(line)
-            if not isinstance(found, Refused):
-                yield from self._give(line, found[1], may_write=writable[line.partition])
-                self._watch_delays(line, found[1])
+        return lines
 
     def _find(self, line: Line) -> tuple[Shard, Group] | Refused:
         queues = self._led.get(line.partition)

@@ -10,7 +10,7 @@ what was written (when it expires, who was used last) and may propose commands o
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from gimmal.cluster.table import Table
@@ -18,6 +18,8 @@ from gimmal.hashing import SLOTS, key_slot
 from gimmal.leader.expiry import Expiry, expire_if_due
 from gimmal.leader.idle_sessions import IdleSessions
 from gimmal.leader.memory import Memory, MemoryLimits
+from gimmal.leader.steady_clock import SteadyClock
+from gimmal.node import leaving
 from gimmal.node.parked import Parked
 from gimmal.node.queue_desk import QueueDesk, Wish
 from gimmal.node.replies import Replies
@@ -55,7 +57,12 @@ class Serving:
     """
 
     def __init__(
-        self, holdings: Holdings, memory_limits: MemoryLimits, replies: Replies, counters: Counter[str]
+        self,
+        holdings: Holdings,
+        memory_limits: MemoryLimits,
+        replies: Replies,
+        counters: Counter[str],
+        clock: SteadyClock,
     ) -> None:
         self.me = holdings.me
         self.now = Instant(0.0, 0)
@@ -67,6 +74,7 @@ class Serving:
         self.parked = Parked()
         self._replies = replies
         self._counters = counters
+        self._clock = clock
         self.table: Table | None = None  # by which the copies go
         self._slots_per_partition = SLOTS
         self._scan_budget = limits.SCAN_TURN_MAX
@@ -128,6 +136,7 @@ class Serving:
             self._stop_serving(partition)
         elif partition not in self._led:
             self._led[partition] = replica
+            self._clock.raise_to(replica.log.now_ms)
             self._led_keys[partition] = replica.engine.keys
             self._led_sessions[partition] = replica.engine.sessions
             self._led_queues[partition] = replica.engine.queues
@@ -159,33 +168,15 @@ class Serving:
             self._stop_serving(partition)
             self.holdings.hand_over(replica, target)
 
-    def successors(self) -> Iterator[tuple[Replica, list[str]]]:
-        """Yield each copy that leads here, with who could lead in its place, if anybody could."""
-        for replica in self.holdings.replicas.values():
-            view = replica.view
-            if replica.leading is not None and view is not None:
-                names = [member.name for member in view.in_sync if member in view.holders and member != self.me]
-                if names:
-                    yield replica, names
-
     @property
     def has_left(self) -> bool:
-        """Whether nothing is led here that others can lead now, or soon: a last copy waits for those that catch up."""
-        for replica in self.holdings.replicas.values():
-            view = replica.view
-            if replica.leading is not None and view is not None and any(member != self.me for member in view.holders):
-                return False
-        return True
+        """Whether nothing is led here that others can lead now, or soon."""
+        return leaving.has_left(self.holdings)
 
     def _leave(self) -> None:
-        """Hand over all that is served here, spread evenly."""
-        given: Counter[str] = Counter()
-        for replica, names in list(self.successors()):
-            view = replica.view
-            if replica.partition in self._led and view is not None:
-                target = min(names, key=lambda name: (given[name], name))
-                given[target] += 1
-                self.hand_over(replica.partition, view.epoch, view.version, target)
+        """Hand over all that is served here."""
+        for handover in leaving.handovers(self.holdings):
+            self.hand_over(*handover)
 
     def _stop_serving(self, partition: int) -> None:
         if self._led.pop(partition, None) is not None:

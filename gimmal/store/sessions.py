@@ -17,9 +17,9 @@ number may fare otherwise later.
 Bounds (`gimmal.wire.limits`), judged after the entry's floor has taken effect:
 
 - A window with as many replies, or bytes of replies, as it may hold answers OVERLOADED, executes nothing and keeps
-  nothing. Bytes are those of texts and byte strings; truths and numbers are bounded by their count. A reply's length is
-  not known before, so the last one may exceed the bound. The number at the floor is always let in: a client whose
-  first operation was lost on the way, and 256 later ones were not, could otherwise never go on.
+  nothing. Bytes are those of texts, byte strings and lists of numbers; single truths and numbers are bounded by their
+  count. A reply's length is not known before, so the last one may exceed the bound. The number at the floor is always
+  let in: a client whose first operation was lost on the way, and 256 later ones were not, could otherwise never go on.
 - An OPEN_SESSION beyond the number of sessions drops the one that has been idle longest. Its client, if there is one,
   gets SESSION_EXPIRED, as after any long silence; refusing the newcomer instead would let anybody who opens sessions
   and leaves keep all others out until those are closed.
@@ -49,6 +49,7 @@ _TOO_OLD: Final = Refused(Refusal.TOO_OLD, "the session has gone on: that number
 _FULL: Final = Refused(Refusal.OVERLOADED, "too many answers of this session wait to be confirmed")
 _SHORT: Final = frozenset([bool, int, type(None)])
 _SWEEP_AT_LEAST: Final = 8
+_NUMBER_BYTES: Final = 9
 
 
 class Window:
@@ -74,7 +75,7 @@ class Window:
         for number in [number for number in replies if number < floor]:
             del replies[number]
         if self._reply_bytes:
-            self._reply_bytes = bytes_of(tuple(replies.values()))
+            self._reply_bytes = sum(map(bytes_of, replies.values()))
         count = len(replies)
         if count >= limits.SESSION_REPLIES_MAX or self._reply_bytes >= limits.SESSION_REPLY_BYTES_MAX:
             return False
@@ -100,14 +101,17 @@ def window_of(floor: int, highest: int, last_ms: int, replies: dict[int, Any]) -
     """Return the window that holds just this."""
     window = Window(last_ms)
     window.floor, window.highest, window.replies = floor, highest, replies
-    window.count_bytes(tuple(replies.values()))
+    for reply in replies.values():
+        window.count_bytes(reply)
     return window
 
 
 def bytes_of(reply: Any) -> int:
-    """Return the bytes of a reply that count: those of texts and byte strings in it."""
-    if isinstance(reply, tuple):
-        return sum(map(bytes_of, reply))
+    """Return the bytes of a reply that count: those of a text or a byte string, and of each number in a list."""
+    if type(reply) is Refused:
+        return len(reply.text)
+    if type(reply) is tuple:
+        return _NUMBER_BYTES * len(reply)
     return len(reply) if isinstance(reply, bytes | str) else 0
 
 

@@ -79,7 +79,7 @@ def _items(frozen: Frozen) -> Iterator[tuple[Wire, int]]:
     for session, window in frozen.windows.items():
         replies = tuple(_reply_tree(number, reply) for number, reply in window.replies.items())
         tree = (SESSION, session, window.floor, window.highest, window.last_ms, replies)
-        yield tree, 2 * _ITEM_BYTES + bytes_of(replies) + _REPLY_BYTES * len(replies)
+        yield tree, 2 * _ITEM_BYTES + sum(map(bytes_of, window.replies.values())) + _REPLY_BYTES * len(replies)
     yield from queues.items(frozen.shards)
 
 
@@ -117,7 +117,7 @@ class Assembly:
             if take is None:
                 raise ValueError("not a snapshot: an item of an unknown kind")
             take(item)
-        self._items += len(items)
+            self._items += 1
 
     def finish(self, footprint: Footprint) -> tuple[Frozen, Queues]:
         """Return the whole state, which is the caller's from now on; of it, the queues are counted in `footprint`.
@@ -170,7 +170,7 @@ def _read_reply(refusal: Wire, value: Wire) -> Any:
     if refusal:
         _check(type(value) is bytes and len(value) <= limits.TEXT_BYTES_MAX, "a refusal without a text")
         return Refused(Refusal(refusal), value.decode())
-    is_list_of_numbers = type(value) is tuple and all(type(number) is int for number in value)
+    is_list_of_numbers = type(value) is tuple and len(value) > 0 and all(map(_is_natural, value))
     _check(type(value) in _PLAIN or is_list_of_numbers, "a reply that no command gives")
     return value
 

@@ -9,7 +9,7 @@ Threads may share a ledger: it changes under a lock.
 
 from array import array
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from threading import Lock
 from typing import Final
@@ -45,7 +45,7 @@ class CounterResult:
         Raises:
             ConsistencyViolation: it cannot; the message says how it is wrong.
         """
-        _raise_for(
+        raise_for(
             f"the counter is {self.final}, and by what was answered it is from {self.least} to {self.most}",
             {
                 "lost increments": self.lost,
@@ -157,7 +157,7 @@ class SetResult:
         Raises:
             ConsistencyViolation: it cannot; the message says how it is wrong.
         """
-        _raise_for(
+        raise_for(
             f"the set has {self.elements} elements",
             {
                 "acknowledged and not there": self.lost,
@@ -213,7 +213,8 @@ def _check_amount(amount: int) -> None:
         raise InvalidArgument(f"a counter ledger is for increments by 1 or more, not by {amount}")
 
 
-def _raise_for(summary: str, findings: dict[str, int | tuple[object, ...]]) -> None:
+def raise_for(summary: str, findings: Mapping[str, int | tuple[object, ...]]) -> None:
+    """Raise a `ConsistencyViolation` that tells of all findings there are, if there are any."""
     lines = [f"  {what}: {_shown(found)}" for what, found in findings.items() if found]
     if lines:
         raise ConsistencyViolation("\n".join([summary, *lines]))

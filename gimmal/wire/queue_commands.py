@@ -4,8 +4,8 @@ A queue is one or more shards; each is placed like a key, and that key is the fi
 Messages are numbers within their shard, and a delivery is a pair `(number, token)`: the token is the sequence number
 of the log entry that gave the message away, so a later delivery has a higher one. Times are integer milliseconds.
 
-    QUEUE_STATS   shard, group                               -> counts (`gimmal.store.queues.reading`)
-    DEAD_LETTERS  shard, group, limit                        -> letters
+    QUEUE_STATS   shard, group                               -> counts (`Group.counts` of `gimmal.store`)
+    DEAD_LETTERS  shard, group, limit                        -> letters (its `queues.handlers`)
     QUEUE_GROUPS  shard                                      -> names of groups
     CONSUME       shard, group, who, request, (count, wait_ms, lease_ms)
                                                              -> deliveries, none when `wait_ms` are over
@@ -26,7 +26,7 @@ of the log entry that gave the message away, so a later delivery has a higher on
 CONSUME and CANCEL are not logged as they are: the leader lets a consume wait until there is something to give, and then
 logs a command of its own. These it never takes from a client:
 
-    GRANT         shard, group, who, request, (count, lease_ms)   -> numbers of messages given away
+    GRANT         shard, group, who, request, (count, lease_ms)   -> deliveries
     GIVE_BACK     shard, group, client, request              -> number of messages that this consume had got
     LEASE_END     shard, group, deliveries                   -> number of deliveries ended
     VANISH        shard, client, is_counted                  -> number of deliveries ended
@@ -109,7 +109,7 @@ def extra_bytes(command: Command) -> int:
     if code == PRODUCE:
         return sum(len(payload) + len(key) + len(dedup) + MESSAGE_BYTES for payload, key, dedup in command[3])
     if code in (ACK, NACK, RELEASE, EXTEND, LEASE_END):
-        return MESSAGE_BYTES // 2 * len(command[3])
+        return MESSAGE_BYTES // 2 * len(command[3]) + (len(command[5]) if code == NACK else 0)
     return 0
 
 
@@ -155,9 +155,11 @@ def _client(client: object) -> bool:
 
 
 def _consume(command: Command) -> bool:
-    _, shard, group, who, request, (count, wait_ms, lease_ms) = command
+    _, shard, group, who, request, wanted = command
+    count, wait_ms, lease_ms = wanted
     return (
-        _shard(shard)
+        type(wanted) is tuple
+        and _shard(shard)
         and _name(group)
         and _who(who)
         and _between(request, 1, limits.INTEGER_MAX)
@@ -258,9 +260,11 @@ def _nack(command: Command) -> bool:
 
 
 def _grant(command: Command) -> bool:
-    _, shard, group, who, request, (count, lease_ms) = command
+    _, shard, group, who, request, wanted = command
+    count, lease_ms = wanted
     return (
-        _shard(shard)
+        type(wanted) is tuple
+        and _shard(shard)
         and _name(group)
         and _who(who)
         and _between(request, 1, limits.INTEGER_MAX)

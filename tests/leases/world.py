@@ -12,6 +12,7 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from gimmal.node import meta_share
+from gimmal.node.leaving import successors
 from gimmal.wire.messages import Reply
 from gimmal.wire.peer_messages import Heartbeat, HeartbeatReply, PeerMessage, RaftMessage
 from tests.leases import plan as kinds
@@ -367,7 +368,7 @@ class World:
         """A node hands over what it leads. Then it may hear nothing for a while, or the one that has taken over."""
         for host in self.hosts:
             serving = host.core.data.serving
-            for replica, names in list(serving.successors()):
+            for replica, names in list(successors(serving.holdings)):
                 view = replica.view
                 if serving.serves(replica.partition) and view is not None and not host.hangs:
                     target = self.dice.choice(names)

@@ -11,6 +11,7 @@ from hypothesis.strategies import SearchStrategy
 from gimmal.errors import RemoteProtocolError
 from gimmal.types import Command
 from gimmal.wire import commands, limits
+from gimmal.wire import queue_commands as queue
 from gimmal.wire.codec import (
     VERSION,
     decode,
@@ -59,6 +60,46 @@ SHAPES: dict[int, SearchStrategy[Command]] = {
     commands.PERSIST: st.tuples(st.just(commands.PERSIST), KEYS),
     commands.OPEN_SESSION: st.tuples(st.just(commands.OPEN_SESSION)),
     commands.INCR: st.tuples(st.just(commands.INCR), KEYS, st.integers(limits.INTEGER_MIN, limits.INTEGER_MAX)),
+}
+
+POSITIVE = st.integers(1, limits.INTEGER_MAX)
+DELIVERIES = st.lists(st.tuples(POSITIVE, POSITIVE), min_size=1, max_size=4).map(tuple)
+CLIENTS = st.binary(min_size=16, max_size=16)
+SHAPES |= {
+    queue.QUEUE_STATS: st.tuples(st.just(queue.QUEUE_STATS), KEYS, KEYS),
+    queue.DEAD_LETTERS: st.tuples(st.just(queue.DEAD_LETTERS), KEYS, KEYS, POSITIVE),
+    queue.QUEUE_GROUPS: st.tuples(st.just(queue.QUEUE_GROUPS), KEYS),
+    queue.CONSUME: st.tuples(
+        st.just(queue.CONSUME),
+        KEYS,
+        KEYS,
+        st.tuples(CLIENTS, st.binary(max_size=9)),
+        POSITIVE,
+        st.tuples(st.integers(1, limits.CONSUME_MAX), st.integers(0, limits.WAIT_MS_MAX), st.integers(0, 99_000)),
+    ),
+    queue.CANCEL: st.tuples(st.just(queue.CANCEL), KEYS, KEYS, CLIENTS, POSITIVE),
+    queue.DECLARE: st.tuples(
+        st.just(queue.DECLARE), KEYS, st.tuples(*[st.none() | st.integers(1, limits.SHARDS_MAX)] * 6)
+    ),
+    queue.PRODUCE: st.tuples(
+        st.just(queue.PRODUCE),
+        KEYS,
+        TTLS,
+        st.lists(st.tuples(VALUES, st.binary(max_size=9), st.binary(max_size=9)), min_size=1, max_size=4).map(tuple),
+    ),
+    queue.ACK: st.tuples(st.just(queue.ACK), KEYS, KEYS, DELIVERIES),
+    queue.NACK: st.tuples(
+        st.just(queue.NACK),
+        KEYS,
+        KEYS,
+        DELIVERIES,
+        st.tuples(st.booleans(), st.none() | TTLS),
+        st.binary(max_size=20),
+    ),
+    queue.RELEASE: st.tuples(st.just(queue.RELEASE), KEYS, KEYS, DELIVERIES),
+    queue.EXTEND: st.tuples(st.just(queue.EXTEND), KEYS, KEYS, DELIVERIES, st.integers(1, limits.LEASE_MS_MAX)),
+    **{code: st.tuples(st.just(code), KEYS, KEYS, POSITIVE) for code in (queue.REDRIVE, queue.PURGE)},
+    **{code: st.tuples(st.just(code), KEYS, KEYS) for code in (queue.CREATE_GROUP, queue.DELETE_GROUP)},
 }
 
 COMMANDS = st.one_of(*SHAPES.values())
@@ -165,6 +206,13 @@ def check_command(command: Command) -> None:
         assert -(2**63) <= arguments[1] < 2**63
     elif code == commands.SCAN:
         assert all(type(number) is int and number >= 0 for number in arguments[1:])
+    elif code in queue.SETTLING:
+        assert all(0 < part < 2**63 for delivery in arguments[2] for part in delivery)
+    elif code == queue.PRODUCE:
+        assert all(payload for payload, _, _ in arguments[2])
+    elif code == queue.CONSUME:
+        assert len(arguments[2][0]) == 16
+        assert all(type(number) is int and number >= 0 for number in arguments[4])
 
 
 def decode_or_refuse(frame: bytes) -> None:

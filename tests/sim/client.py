@@ -99,6 +99,10 @@ class Clients:
             machine.session.start(call, timeout_s, self._world.now)
         self._flush(machine)
 
+    def send(self, machine: ClientMachine, address: str, message: Message) -> None:
+        """Let a client send a message of its own."""
+        self._send(machine, address, message)
+
     # -- a client's turn --------------------------------------------------------------------------------------
 
     def _flush(self, machine: ClientMachine) -> None:

@@ -12,12 +12,14 @@ from gimmal.node.settings import NodeSettings
 from gimmal.replication.log import Log
 from gimmal.types import Entry as DataEntry
 from gimmal.types import Instant
+from gimmal.wire.queue_commands import GIVE_BACK, GRANT, LEASE_END, NAMES, VANISH
 from tests.sim.subject import NOBODY, CopyState, Entry, Identity, RaftState
 
 if TYPE_CHECKING:
     from tests.sim.host import Host
 
 PARTITIONS: Final = 8
+_OF_QUEUES: Final = tuple(NAMES[code] for code in (GRANT, GIVE_BACK, LEASE_END, VANISH))
 COPIES: Final = 3
 
 
@@ -134,6 +136,7 @@ class NodeWatch:
                 "lease_waits": control.meta.steward.lease_waits,
                 "reads_confirmed": self._data.counters["reads_confirmed"],
                 "duplicates": self._duplicates(),
+                **{name: self._data.counters[name] for name in _OF_QUEUES},
             }
         )
         if control.membership is not None:

@@ -14,6 +14,7 @@ from tests.sim.history import DONE
 from tests.sim.host import HOME, Host, Settings
 from tests.sim.liveness import complaints, members
 from tests.sim.plan import Plan, draw_plan
+from tests.sim.queue_workload import QueueWorkload
 from tests.sim.violation import Violation
 from tests.sim.visits import Visits
 from tests.sim.workload import Workload, partition_of
@@ -27,6 +28,7 @@ _LOOK_EVERY_S: Final = 0.5
 _ACCEPTS_IN_S: Final = 10.0
 _ENDS_IN_S: Final = 12.0
 _AUDIT_EVERY_S: Final = 1.0
+_DRAINED_IN_S: Final = 20.0
 _HALF_HEALED_SETTLES_IN_S: Final = 8.0
 _FLAP_EVERY_S: Final = 3.0
 _FLAP_LASTS_S: Final = 2.0
@@ -46,7 +48,8 @@ class Simulation:
         self.faults = Faults(self.world, plan, self.budget, self.clients.machines)
         self.visits = Visits(self.world, plan, self.budget)
         self.workload = Workload(self.world, plan, self.clients)
-        self.world.checks.copies.on_lost = self.workload.forgive
+        self.queues = QueueWorkload(self.world, plan, self.clients)
+        self.world.checks.copies.on_lost = self._forgive
         self._clock_dice = Random(f"clocks {plan.seed}")
         for machine in plan.machines:
             host = self._host(machine)
@@ -66,6 +69,10 @@ class Simulation:
         dice = self._clock_dice
         rate = 1 + dice.uniform(-self.plan.drift, self.plan.drift)
         return Host(settings, HostClock(dice.uniform(0.0, 1e6), dice.randint(-60_000, 60_000), rate))
+
+    def _forgive(self, partition: int) -> None:
+        self.workload.forgive(partition)
+        self.queues.forgive(partition)
 
     def _died(self, host: Host) -> None:
         self.budget.died(host)
@@ -101,6 +108,7 @@ class Simulation:
         self.faults.begin()
         self.visits.begin()
         self.workload.begin()
+        self.queues.begin()
         self._audit()
         self.world.run(self.plan.heal_at)
         self.world.checks.raft.check_all_logs(self.world.hosts)
@@ -142,6 +150,7 @@ class Simulation:
     def _must_serve(self) -> None:
         """See the rest of the batches end, each partition take a write and a read, and each key be as it must."""
         workload = self.workload
+        self.queues.drain()
         self._must_come_true("calls end", _ENDS_IN_S, lambda: [] if workload.is_done else ["calls are under way"])
         for _ in range(
             2
@@ -161,6 +170,9 @@ class Simulation:
         for operation in found:
             if operation.outcome == DONE:
                 workload.history.key(operation.key).at_end(operation.result)
+        self._must_come_true("queues are drained", _DRAINED_IN_S, self.queues.look)
+        self.queues.read_dead_letters()
+        self._must_come_true("calls end", _ENDS_IN_S, lambda: [] if self.queues.is_drained else ["calls are under way"])
 
     def _must_be_equal(self) -> None:
         """See all copies come to the same end, and hold everything."""

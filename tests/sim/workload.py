@@ -183,6 +183,9 @@ class Workload:
     # -- answers ----------------------------------------------------------------------------------------------
 
     def _on_done(self, call: Call[Any], now: float) -> None:
+        if call.waiter is not None:  # one of the queues'
+            call.waiter(call, now)
+            return
         operations, result = self._under_way.pop(call)
         failed: dict[str, GimmalError] = {}
         outcome: Any = None

@@ -98,14 +98,14 @@ class Planes:
 
     # -- clients
 
-    def ask(self, name: str, *wanted: Command, epoch: int = 0) -> list[int]:
+    def ask(self, name: str, *wanted: Command, epoch: int = 0, milliseconds_left: int = 5_000) -> list[int]:
         """Send operations in one request; return their numbers."""
         numbers = range(self.asked + 1, self.asked + len(wanted) + 1)
         self.asked += len(wanted)
         operations = tuple(
             (number, home(command), epoch, 0, 0, command) for number, command in zip(numbers, wanted, strict=True)
         )
-        self.planes[name].receive(b"peer", Request(CLUSTER, 0, 0, 1, 0, 5_000, operations), self.instant())
+        self.planes[name].receive(b"peer", Request(CLUSTER, 0, 0, 1, 0, milliseconds_left, operations), self.instant())
         self._collect(name)
         return list(numbers)
 

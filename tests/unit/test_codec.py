@@ -18,6 +18,7 @@ from gimmal.wire.messages import (
     FetchDigests,
     FetchStatus,
     FetchTable,
+    KeepAlive,
     Message,
     Operate,
     Operated,
@@ -89,6 +90,10 @@ GOLDEN: dict[str, tuple[Message, str]] = {
         Digests(CLUSTER, 2, 0, 9, -1, ((3, 2, 40, b"12345678"),)),
         "020b96c410000102030405060708090a0b0c0d0e0f020009ff9194030228c4083132333435363738",
     ),
+    "keep alive": (
+        KeepAlive(CLUSTER, 0, 2, 1, CLUSTER),
+        "020c95c410000102030405060708090a0b0c0d0e0f000201c410000102030405060708090a0b0c0d0e0f",
+    ),
     "operate": (Operate(b"", 0, 0, 0, (8, 3, "n2")), "020895c400000000930803a26e32"),
     "operated": (
         Operated(CLUSTER, 2, 0, 9, 1, 4, "n2 is not there"),
@@ -106,7 +111,7 @@ def test_golden_bytes(name: str) -> None:
 
 def test_every_kind_has_golden_bytes() -> None:
     """Those between nodes have theirs in `test_peer_codec.py`."""
-    assert sorted(encode(message)[1] for message, _ in GOLDEN.values()) == [1, 2, 3, 4, 4, 5, 6, 7, 8, 9, 10, 11]
+    assert sorted(encode(message)[1] for message, _ in GOLDEN.values()) == [1, 2, 3, 4, 4, *range(5, 13)]
     assert {encode(message)[1] for message, _ in GOLDEN.values()} == KINDS.keys() - FROM_NODES
 
 
@@ -142,9 +147,13 @@ def test_refusals_and_faults_keep_their_numbers() -> None:
             "SESSION_EXPIRED",
             "TOO_OLD",
             "DATA_LOST",
+            "NO_QUEUE",
+            "NO_GROUP",
+            "SETTINGS_MISMATCH",
+            "QUEUE_FULL",
         )
     ]
-    assert list(map(int, Refusal)) == list(range(1, 14))
+    assert list(map(int, Refusal)) == list(range(1, 18))
     assert [(fault.name, int(fault)) for fault in Fault] == [
         *(("MALFORMED", 1), ("WRONG_CLUSTER", 2), ("UNEXPECTED", 3), ("NOT_READY", 4))
     ]

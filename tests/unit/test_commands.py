@@ -1,9 +1,12 @@
-"""The codes of commands: what is a read, which keys a command names, what a client may not send."""
+"""The codes of commands: what is a read, which keys a command names, what a client may not send.
+
+Those of queues have tests of their own (`test_queue_commands.py`).
+"""
 
 import pytest
 
 from gimmal.types import Command
-from gimmal.wire import commands, limits
+from gimmal.wire import commands, limits, queue_commands
 
 K, L = b"k", b"l"
 KEYS_OF: tuple[tuple[Command, tuple[bytes, ...]], ...] = (
@@ -29,7 +32,7 @@ KEYS_OF: tuple[tuple[Command, tuple[bytes, ...]], ...] = (
 
 def test_codes_are_part_of_the_protocol() -> None:
     """They travel and lie in logs: a new one is appended, an old one never changes."""
-    assert {name: code for code, name in commands.NAMES.items()} == {
+    assert {name: code for code, name in commands.NAMES.items() if code not in queue_commands.CODES} == {
         "get": 1,
         "get_many": 2,
         "exists": 3,
@@ -57,7 +60,14 @@ def test_keys_of(command: Command, keys: tuple[bytes, ...]) -> None:
 
 
 def test_every_command_is_here() -> None:
-    assert [command[0] for command, _ in KEYS_OF] == list(commands.NAMES)
+    assert [command[0] for command, _ in KEYS_OF] == [
+        code for code in commands.NAMES if code not in queue_commands.CODES
+    ]
+
+
+def test_no_code_is_used_twice() -> None:
+    assert len(set(commands.NAMES.values())) == len(commands.NAMES)
+    assert commands.NAMES.keys() == (commands.IS_WELL_FORMED | commands.MAY_BE_LOGGED).keys()
 
 
 def test_one_key_says_who_has_one_key() -> None:
@@ -70,7 +80,7 @@ def test_one_key_says_who_has_one_key() -> None:
 
 
 def test_what_is_the_leaders_own_no_client_may_send() -> None:
-    own = {commands.EXPIRE, commands.EVICT, commands.NOOP, commands.CLOSE_SESSION}
+    own = {commands.EXPIRE, commands.EVICT, commands.NOOP, commands.CLOSE_SESSION} | queue_commands.OWN
     assert set(commands.MAY_BE_LOGGED) - set(commands.IS_WELL_FORMED) == own
     reads = {code for code in commands.IS_WELL_FORMED if code < commands.FIRST_WRITE}
     assert set(commands.IS_WELL_FORMED) - set(commands.MAY_BE_LOGGED) == reads

@@ -12,7 +12,8 @@ from gimmal.leader.memory import Memory, MemoryLimits, growth
 from gimmal.store.engine import Engine
 from gimmal.store.footprint import EXPIRY_OVERHEAD_BYTES, RECORD_OVERHEAD_BYTES, Footprint
 from gimmal.store.kv import Refused, record_bytes
-from gimmal.wire import commands
+from gimmal.store.queues.shard import dedup_bytes, message_bytes
+from gimmal.wire import commands, queue_commands
 from gimmal.wire.codec import pack_integer
 
 ONE = b"\x01"
@@ -55,6 +56,10 @@ class Leader:
 
     def set(self, key: bytes, value: bytes = ONE, ttl: int = 0) -> Any:
         return self.write(commands.SET, key, value, ttl, 0, None)
+
+    def produce(self, queue: bytes, *payloads: bytes, dedup_id: bytes = b"") -> Any:
+        self.commit(self.home(queue), (queue_commands.DECLARE, queue, (None,) * 6))
+        return self.write(queue_commands.PRODUCE, queue, 0, tuple((payload, b"", dedup_id) for payload in payloads))
 
     def get(self, *keys: bytes) -> None:
         self.memory.on_read((commands.GET_MANY, keys) if len(keys) > 1 else (commands.GET, keys[0]))
@@ -165,6 +170,84 @@ def test_growth_is_an_upper_bound(written: list[Any]) -> None:
         leader.write(*command)
         assert leader.footprint.entries - before[0] <= max(0, entries)
         assert leader.footprint.size_bytes - before[1] <= max(0, size_bytes)
+
+
+# -- messages of queues --------------------------------------------------------------------
+
+MESSAGE = message_bytes(b"p", b"")
+
+
+def test_refuse_counts_messages_as_bytes_and_not_as_entries() -> None:
+    leader = refuse(entries=1, size_bytes=2 * MESSAGE + EACH)
+    assert len(leader.produce(b"q", b"p", b"p")) == 2
+    assert leader.footprint.pinned_bytes == 2 * MESSAGE
+    assert leader.set(b"a") is True
+    refused = leader.produce(b"q", b"p")
+    assert f"{MESSAGE} more bytes do not fit" in refused
+    assert isinstance(leader.set(b"a", b"\xa1x"), str)
+
+
+def test_refuse_counts_a_dedup_id() -> None:
+    leader = refuse(size_bytes=MESSAGE + dedup_bytes(b"id"))
+    assert isinstance(leader.produce(b"q", b"pp", dedup_id=b"id"), str)
+    assert len(leader.produce(b"q", b"p", dedup_id=b"id")) == 1
+    assert leader.footprint.size_bytes == MESSAGE + dedup_bytes(b"id")
+
+
+def test_what_takes_messages_away_is_never_refused() -> None:
+    leader = refuse(size_bytes=MESSAGE)
+    (number,) = leader.produce(b"q", b"p")
+    who = (bytes(16), b"Ada")
+    assert leader.write(queue_commands.GRANT, b"q", b"default", who, 1, (1, 0)) == ((number, leader.seq),)
+    assert leader.write(queue_commands.ACK, b"q", b"default", ((number, leader.seq),)) == (0,)
+    assert leader.footprint == Footprint()
+
+
+def test_lru_evicts_keys_for_messages() -> None:
+    leader = lru(size_bytes=MESSAGE + 2 * EACH)
+    for key in (b"a", b"b", b"c"):
+        leader.set(key)
+    leader.produce(b"q", b"p")
+    assert leader.evicted == [b"a"]
+    assert leader.held() == [b"b", b"c"]
+
+
+def test_lru_never_evicts_messages() -> None:
+    leader = lru(size_bytes=2 * MESSAGE + EACH)
+    assert len(leader.produce(b"q", b"p", b"p")) == 2
+    assert leader.set(b"a") is leader.set(b"b") is True
+    assert leader.evicted == [b"a"], "beside the messages there is room for one key"
+    refused = leader.produce(b"q", b"p")
+    assert f"{2 * MESSAGE} of {2 * MESSAGE + EACH} are in use by messages" in refused
+    assert isinstance(leader.set(b"b", b"\xa1x"), str), "it could not stay"
+    assert leader.held() == [b"b"]
+    assert leader.footprint.pinned_bytes == 2 * MESSAGE
+
+
+def test_a_queue_of_the_name_of_a_key_is_no_use_of_that_key() -> None:
+    leader = lru(entries=2)
+    leader.set(b"a")
+    leader.set(b"b")
+    leader.produce(b"a", b"p")
+    leader.memory.on_read((queue_commands.QUEUE_GROUPS, b"a"))
+    leader.set(b"c")
+    assert leader.evicted == [b"a"]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["set", "produce"]), st.integers(1, 400)), max_size=20),
+    st.sampled_from(["refuse", "lru"]),
+)
+def test_messages_and_keys_never_exceed_the_memory(steps: list[tuple[str, int]], policy: Any) -> None:
+    leader = Leader(MemoryLimits(None, 2_000, policy), partitions=1)
+    produced = 0
+    for number, (what, size) in enumerate(steps):
+        if what == "set":
+            leader.set(b"k%d" % number, bytes(size))
+        else:
+            produced += not isinstance(leader.produce(b"q", bytes(size)), str)
+            assert len(leader.engines[0].queues.shards[b"q"].messages) == produced
+        assert leader.footprint.size_bytes <= 2_000
 
 
 # -- lru ---------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import pytest
 from gimmal.store.engine import Engine
 from gimmal.store.footprint import Footprint
 from gimmal.store.kv import Refused
-from gimmal.wire import commands, limits
+from gimmal.wire import commands, limits, queue_commands
 from gimmal.wire.codec import pack_value
 from gimmal.wire.messages import Refusal
 
@@ -162,6 +162,18 @@ def test_the_number_at_the_floor_is_always_let_in(partition: Partition) -> None:
     assert refusal_of(partition.incr(session, count + 2, floor=1)) is Refusal.OVERLOADED
     assert partition.incr(session, 1, floor=1) == count + 1
     assert len(partition.engine.sessions.windows[session].replies) == count + 1
+
+
+def test_a_list_of_numbers_counts_by_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "SESSION_REPLY_BYTES_MAX", 2 * 9 * 10)
+    partition = Partition()
+    session = partition.open()
+    partition.apply(queue_commands.DECLARE, b"q", (None,) * 6)
+    produce = (queue_commands.PRODUCE, b"q", 0, ((b"p", b"", b""),) * 10)
+    for number in (1, 2):
+        assert len(partition.apply(*produce, session=session, number=number, floor=1)) == 10
+    assert refusal_of(partition.apply(*produce, session=session, number=3, floor=1)) is Refusal.OVERLOADED
+    assert len(partition.apply(*produce, session=session, number=3, floor=2)) == 10
 
 
 def test_the_bytes_of_replies_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from gimmal.store import snapshot
 from gimmal.store.engine import Engine
 from gimmal.store.footprint import Footprint
 from gimmal.store.kv import VERSION_BYTES
-from gimmal.wire import commands, limits
+from gimmal.wire import commands, limits, queue_commands
 from gimmal.wire.codec import pack_tree, pack_value, unpack_tree
 from gimmal.wire.messages import Refusal
 from tests.unit.test_sessions import Partition, refusal_of
@@ -64,7 +64,7 @@ def test_a_copy_goes_on_like_the_original(bytes_max: int) -> None:
 
 def test_a_state_of_nothing_is_one_chunk_too() -> None:
     (tree,) = trees_of(Engine(Footprint()))
-    assert tree == (0, ((HEAD, 0, 0, 0),))
+    assert tree == (0, ((HEAD, 0, 0, 0, 0),))
     assert Engine.from_chunks(Footprint(), [tree]).digest() == Engine(Footprint()).digest()
 
 
@@ -91,6 +91,24 @@ def test_a_copy_of_a_full_window_is_full(monkeypatch: pytest.MonkeyPatch) -> Non
     assert refusal_of(partition.incr(session, 3)) is Refusal.OVERLOADED
     assert partition.incr(session, 1) == refused[0]
     assert refusal_of(partition.incr(session, 3, floor=2)) is Refusal.NOT_AN_INTEGER
+
+
+def test_lists_of_numbers_among_the_replies_count_in_a_chunk() -> None:
+    partition = Partition()
+    partition.apply(queue_commands.DECLARE, b"q", (None,) * 6)
+    partition.now_ms = 2**40
+    partition.seq = 2**40
+    partition.apply(queue_commands.DECLARE, b"far", (None,) * 6)
+    for _ in range(3):
+        session = partition.open()
+        produce = (queue_commands.PRODUCE, b"far", 0, ((b"p", b"", b""),) * 500)
+        numbers = partition.apply(*produce, session=session, number=1, floor=1)
+        assert partition.apply(*produce, session=session, number=1, floor=1) == numbers
+    copy = Engine.from_chunks(Footprint(), trees_of(partition.engine))
+    assert copy.digest() == partition.engine.digest()
+    assert copy.sessions.windows[session].replies == {1: numbers}
+    sizes = [len(pack_tree(tree)) for tree in trees_of(partition.engine, 6_000)]
+    assert max(sizes) <= 6_000
 
 
 @pytest.mark.parametrize("bytes_max", [1, 200, 1_000, 64 * 1024])
@@ -204,7 +222,7 @@ def test_the_digest_is_the_same_in_every_process() -> None:
 
 # -- what comes over the wire ---------------------------------------------------------
 
-GOOD_HEAD = (HEAD, 0, 1, 1)
+GOOD_HEAD = (HEAD, 0, 1, 1, 0)
 GOOD_RECORD = (RECORD, b"k", bytes(VERSION_BYTES) + ONE, 0)
 GOOD_SESSION = (SESSION, 3, 1, 2, 1_000, ((1, 0, True), (2, 4, b"text")))
 
@@ -232,11 +250,13 @@ MALFORMED: list[list[Any]] = [
     [(0, ((b"",),))],
     [(0, (((),),))],
     [(True, (GOOD_HEAD, GOOD_RECORD, GOOD_SESSION))],
-    [(0, ((HEAD, -1, 0, 0),))],
-    [(0, ((HEAD, 0, 0, limits.SESSIONS_MAX + 1),))],
-    [(0, ((HEAD, 0, 0),))],
+    [(0, ((HEAD, -1, 0, 0, 0),))],
+    [(0, ((HEAD, 0, 0, 0, -1),))],
+    [(0, ((HEAD, 0, 0, 0, 1),))],
+    [(0, ((HEAD, 0, 0, limits.SESSIONS_MAX + 1, 0),))],
+    [(0, ((HEAD, 0, 0, 0),))],
     [(0, (GOOD_RECORD, GOOD_HEAD, GOOD_SESSION))],
-    [(0, (GOOD_RECORD, (HEAD, 0, 0, 0)))],
+    [(0, (GOOD_RECORD, (HEAD, 0, 0, 0, 0)))],
     [(0, (GOOD_HEAD, GOOD_HEAD, GOOD_RECORD, GOOD_SESSION))],
     [(0, (GOOD_HEAD, GOOD_RECORD, GOOD_RECORD, GOOD_SESSION))],
     [(0, (GOOD_HEAD, GOOD_RECORD, GOOD_SESSION, GOOD_SESSION))],
@@ -253,7 +273,10 @@ MALFORMED: list[list[Any]] = [
     *[[with_session(3, highest)] for highest in (-1, None, 1)],
     *[[with_session(4, last_ms)] for last_ms in (-1, None)],
     *[[with_session(5, replies)] for replies in (None, b"", 7, (7,), ((1,),), ((1, 0),), ((1, 0, True), (1, 0, True)))],
-    *[[with_session(5, ((1, *reply),))] for reply in ((0, "text"), (0, ()), (4, None), (99, b""), (-1, b""))],
+    *[
+        [with_session(5, ((1, *reply),))]
+        for reply in ((0, "text"), (0, ()), (0, (True,)), (0, (-1,)), (0, ((1,),)), (4, None), (99, b""), (-1, b""))
+    ],
     *[[with_session(5, ((1, *reply),))] for reply in ((4, b"\xff"), (4, bytes(limits.TEXT_BYTES_MAX + 1)))],
     [with_session(5, tuple((1 + number, 0, True) for number in range(limits.SESSION_REPLIES_MAX + 2)))],
 ]

@@ -1,6 +1,6 @@
 """The queue shards of a partition on their way to another copy: taken at once, told as items, put together again.
 
-    SHARD     key, settings, number of the last message      then, until the next shard:
+    SHARD     key, settings, number of the last message      then, until its end:
     DEDUP     dedup id, number, Unix ms until when
     MESSAGE   number, payload, group key, created_ms, due_ms
     GROUP     name, completed, redelivered                   then, until the next group:
@@ -9,6 +9,7 @@
     LANE      group key, numbers of those that wait in it    (may come again, to go on)
     DELIVERY  number, place, (token, attempts, retries, lease_ms), (client, consumer, request), failures
     FINISHED  (number, token, number, token, ...)
+    END       how many items the shard has, this one among them
 
 What is derived is not told: in how many groups a message is open, what a consume has got. What was taken back is told
 as gone, and whether a ready message was given away before is seen from its delivery, so equal states tell equal items.
@@ -16,7 +17,7 @@ as gone, and whether a ready message was given away before is seen from its deli
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -36,6 +37,7 @@ DELAYED: Final = 21
 LANE: Final = 22
 DELIVERY: Final = 23
 FINISHED: Final = 24
+END: Final = 25
 
 _WAITS, _IS_HELD, _IS_DEAD = 0, 1, 2
 _NUMBERS_PER_ITEM: Final = 512
@@ -97,7 +99,7 @@ def _freeze_group(name: bytes, group: Group) -> FrozenGroup:
         group.redelivered,
         list(heapq.merge(group.fresh, returned)),
         sorted(at for at in group.delayed if at[1] not in gone),
-        {key: tuple(lane) for key, lane in group.lanes.items()},
+        {key: tuple(lane or ()) for key, lane in group.lanes.items()},
         deliveries,
         list(group.finished.items()),
     )
@@ -118,14 +120,22 @@ def _delivery_tree(number: int, place: int, delivery: Delivery) -> tuple[Any, ..
 def items(shards: Iterable[FrozenShard]) -> Iterator[tuple[Wire, int]]:
     """Yield each item and about how many bytes it takes."""
     for shard in shards:
-        yield (SHARD, shard.key, tuple(shard.settings), shard.last), _ITEM_BYTES + len(shard.key)
-        for dedup_id, (number, until_ms) in shard.dedup:
-            yield (DEDUP, dedup_id, number, until_ms), _ITEM_BYTES + len(dedup_id)
-        for message in shard.messages:
-            tree = MESSAGE, message.number, message.payload, message.group_key, message.created_ms, message.due_ms
-            yield tree, _ITEM_BYTES + len(message.payload) + len(message.group_key)
-        for group in shard.groups:
-            yield from _group_items(group)
+        count = 1
+        for item in _shard_items(shard):
+            count += 1
+            yield item
+        yield (END, count), _ITEM_BYTES
+
+
+def _shard_items(shard: FrozenShard) -> Iterator[tuple[Wire, int]]:
+    yield (SHARD, shard.key, tuple(shard.settings), shard.last), _ITEM_BYTES + len(shard.key)
+    for dedup_id, (number, until_ms) in shard.dedup:
+        yield (DEDUP, dedup_id, number, until_ms), _ITEM_BYTES + len(dedup_id)
+    for message in shard.messages:
+        tree = MESSAGE, message.number, message.payload, message.group_key, message.created_ms, message.due_ms
+        yield tree, _ITEM_BYTES + len(message.payload) + len(message.group_key)
+    for group in shard.groups:
+        yield from _group_items(group)
 
 
 def _group_items(group: FrozenGroup) -> Iterator[tuple[Wire, int]]:
@@ -160,10 +170,11 @@ class Assembly:
     def __init__(self) -> None:
         self.queues = Queues(Footprint())  # its own, so that what is given up in the midst was counted nowhere
         self._shard: Shard | None = None
+        self._count = 0  # of the items of the shard
         self._group: Group | None = None
         self._open: set[int] = set()  # the numbers that have their place in the group
         self._placed: set[int] = set()  # and those of which the delivery is known
-        self.takers: Final = {
+        self._take_item: Final[dict[int, Callable[[Wire], None]]] = {
             SHARD: self._take_shard,
             DEDUP: self._take_dedup,
             MESSAGE: self._take_message,
@@ -173,26 +184,33 @@ class Assembly:
             LANE: self._take_lane,
             DELIVERY: self._take_delivery,
             FINISHED: self._take_finished,
+            END: self._take_end,
         }
+        self.takers: Final = dict.fromkeys(self._take_item, self._take)
 
     def finish(self, footprint: Footprint) -> Queues:
         """Return the queues, which are the caller's from now on, counted in `footprint`."""
-        self._end_shard()
+        _check(self._shard is None, "a shard without an end")
         footprint.pin(self.queues.footprint.pinned_bytes)
         self.queues.footprint = footprint
         for shard in self.queues.shards.values():
             shard.footprint = footprint
         return self.queues
 
+    def _take(self, item: Wire) -> None:
+        self._count += 1
+        self._take_item[item[0]](item)
+
     # -- shards
 
     def _take_shard(self, item: Wire) -> None:
-        self._end_shard()
+        _check(self._shard is None, "a shard within a shard")
         _, key, settings, last = item
         shape = (queue_commands.DECLARE, key, settings)
         _check(queue_commands.IS_WELL_FORMED[queue_commands.DECLARE](shape) and None not in settings, "a bad shard")
         _check(_is_number(last) and key not in self.queues.shards, "a bad shard")
         self._shard = self.queues.shards[key] = Shard(Settings(*settings), last, self.queues.footprint)
+        self._count = 1
 
     def _take_dedup(self, item: Wire) -> None:
         _, dedup_id, number, until_ms = item
@@ -217,11 +235,14 @@ class Assembly:
             raise ValueError("not a snapshot: what belongs to a shard comes before its groups")
         return shard
 
-    def _end_shard(self) -> None:
-        self._end_group()
+    def _take_end(self, item: Wire) -> None:
+        _, count = item
         shard = self._shard
         if shard is None:
-            return
+            raise ValueError("not a snapshot: the end of no shard")
+        _check(type(count) is int and count == self._count, "items of a shard are missing")
+        self._end_group()
+        self._shard = None
         for message in shard.messages.values():
             _check(message.open_groups > 0 or message.dead_in > 0, "a message that is in no group")
             shard.unsettled += message.open_groups > 0
@@ -248,7 +269,7 @@ class Assembly:
     def _place(self, number: Any) -> Message:
         """Let a message have its one place in the group."""
         message = self._message(number)
-        _check(number not in self._open, "a message in two places")
+        _check(number not in self._open and number not in self._in_group().dead, "a message in two places")
         self._open.add(number)
         message.open_groups += 1
         return message
@@ -281,9 +302,11 @@ class Assembly:
         _, key, numbers = item
         group = self._in_group()
         _check(type(key) is bytes and 0 < len(key) <= limits.KEY_BYTES_MAX, "a bad group key")
-        lane = group.lanes.setdefault(key, deque())
+        lane = group.lanes.setdefault(key, None)
         for number in numbers:
             _check(self._place(number).group_key == key, "a message in a lane that is not its own")
+            if lane is None:
+                lane = group.lanes[key] = deque()
             lane.append(number)
             group.waiting_in_lanes += 1
 
@@ -297,10 +320,11 @@ class Assembly:
         if place == _WAITS:
             group.deliveries[number] = delivery
         elif place == _IS_HELD:
+            _check(delivery.token > 0 and delivery.request > 0 and len(delivery.client) > 0, "held by nobody")
             self._place(number)
             delivery.is_held = True
             group.deliveries[number] = group.held[number] = delivery
-            group.by_request.setdefault((delivery.client, delivery.request), {})[number] = None
+            group.by_request.setdefault((delivery.client, delivery.request), []).append(number)
         else:
             _check(number not in self._open, "a dead message that is alive")
             message.dead_in += 1
@@ -310,7 +334,7 @@ class Assembly:
         _, numbers = item
         group = self._in_group()
         for number, token in zip(numbers[::2], numbers[1::2], strict=True):
-            _check(_is_number(number) and _is_number(token) and number not in group.finished, "a bad token")
+            _check(_is_number(number) and _is_natural(token) and number not in group.finished, "a bad token")
             group.finished[number] = token
         _check(len(group.finished) <= FINISHED_MAX, "too many tokens")
 
@@ -327,9 +351,11 @@ class Assembly:
         fresh, group.fresh = group.fresh, deque()
         for number in fresh:
             (group.returned if number in group.deliveries else group.fresh).append(number)
-        in_line = {*fresh, *(number for _, number in group.delayed), *group.held}
-        heads = {self._message(number).group_key for number in in_line} - {b""}
-        _check(heads == group.lanes.keys(), "a lane without its first message")
+        in_front = (*fresh, *(number for _, number in group.delayed), *group.held)
+        heads = [key for key in (self._message(number).group_key for number in in_front) if key]
+        _check(len(heads) == len(group.lanes) and group.lanes.keys() == {*heads}, "a lane has one first message")
+        behind = {number for lane in group.lanes.values() for number in lane or () if number in group.deliveries}
+        _check(not any(group.deliveries[number].token for number in behind), "what waits in a lane was given away")
         self._group = None
         self._open, self._placed = set(), set()
 

@@ -8,13 +8,15 @@
 
 A message is ready, delayed, waiting behind another one, in flight or dead. Ready messages are given away oldest first:
 `fresh` are those that never were anything else, in the order of their numbers, and `returned` all others, a heap. What
-is delayed becomes ready when a GRANT comes whose entry is stamped with a later time, so time is the log's.
+is delayed becomes ready when a GRANT comes whose entry is stamped with a later time, so time is the log's. Of what is
+due, a GRANT lets in as many as it asks for, those that were due first: a million that are due at once hold up nobody.
 
 Messages with one group key stand in a *lane*: only the first is ready, delayed or in flight; the next one follows when
 it is settled.
 
 A delivery ends with its token. An ACK whose lease has ended counts as long as nobody else was given the message: it
-lies in a heap then, where nothing can be removed, so `taken_back` says that it is to be passed over.
+lies in a heap then, where only the head can be removed, so `taken_back` says that it is to be passed over. No head of a
+heap is ever one of those, and they are never more than half of what lies in both.
 """
 
 import heapq
@@ -28,6 +30,7 @@ from gimmal.wire import limits
 
 FINISHED_MAX: Final = 10_000
 _DOUBLINGS_MAX: Final = 40
+_SPREAD: Final = 2_654_435_761  # 2**32 by the golden ratio: the checksums of neighbours are neighbours, these are not
 
 
 class Wish(NamedTuple):
@@ -45,7 +48,8 @@ class Group:
 
     `deliveries` has those that were given away and are not settled, `held` which of them are in flight, in the order in
     which they were granted, and `by_request` what a consume, (client, request), has got of them. `finished` has the
-    last token of messages that were given away more than once and are settled, so that an older one is known as such.
+    last token of messages that were given away more than once and are settled, so that an older one is known as such;
+    of those that died and were purged it has 0, nobody's token.
     """
 
     __slots__ = (
@@ -71,11 +75,11 @@ class Group:
         self.fresh: deque[int] = deque()
         self.returned: list[int] = []
         self.delayed: list[tuple[int, int]] = []
-        self.lanes: dict[bytes, deque[int]] = {}
+        self.lanes: dict[bytes, deque[int] | None] = {}  # those that wait; often there are none, and a deque is large
         self.waiting_in_lanes = 0
         self.deliveries: dict[int, Delivery] = {}
         self.held: dict[int, Delivery] = {}
-        self.by_request: dict[tuple[bytes, int], dict[int, None]] = {}
+        self.by_request: dict[tuple[bytes, int], list[int]] = {}
         self.taken_back: set[int] = set()
         self._taken_back_delayed = 0
         self.dead: dict[int, Delivery] = {}
@@ -106,63 +110,94 @@ class Group:
         return found
 
     def counts(self, now_ms: int) -> tuple[int, ...]:
-        """Return (pending, in progress, completed, dead letters, delayed, redelivered, age of the oldest in ms)."""
-        due = self.due_count(now_ms)
-        oldest = self._oldest()
+        """Return (pending, in progress, completed, dead letters, delayed, redelivered, age of the oldest in ms).
+
+        The oldest is that of the pending ones: those that are ready, due, or wait in a lane.
+        """
+        due: list[int] = []
+        if self.delayed and self.delayed[0][0] <= now_ms:
+            due = [number for due_ms, number in self.delayed if due_ms <= now_ms and number not in self.taken_back]
+        heads = [*self.returned[:1], *([self.fresh[0]] if self.fresh else []), *due]
+        heads += [min(lane) for lane in self.lanes.values() if lane]
         return (
-            self.ready_count + due + self.waiting_in_lanes,
+            self.ready_count + len(due) + self.waiting_in_lanes,
             len(self.held),
             self.completed,
             len(self.dead),
-            len(self.delayed) - self._taken_back_delayed - due,
+            len(self.delayed) - self._taken_back_delayed - len(due),
             self.redelivered,
-            max(0, now_ms - oldest.created_ms) if oldest is not None else 0,
+            max(0, now_ms - self._messages[min(heads)].created_ms) if heads else 0,
         )
-
-    def _oldest(self) -> Message | None:
-        """Return the oldest message that is ready or due next; one that was taken back since may be named."""
-        heads = [*self.returned[:1], *([self.fresh[0]] if self.fresh else []), *(at[1] for at in self.delayed[:1])]
-        known = [number for number in heads if number in self._messages]
-        return self._messages[min(known)] if known else None
 
     # -- coming in, and back --------------------------------------------------------------------------------------
 
     def add(self, message: Message) -> None:
         """Take a new message, the youngest of all."""
-        if message.group_key:
-            lane = self.lanes.get(message.group_key)
-            if lane is not None:
-                lane.append(message.number)
-                self.waiting_in_lanes += 1
-                return
-            self.lanes[message.group_key] = deque()
+        if message.group_key and self._must_wait(message):
+            return
         if message.due_ms:
             heapq.heappush(self.delayed, (message.due_ms, message.number))
         else:
             self.fresh.append(message.number)
 
+    def _must_wait(self, message: Message) -> bool:
+        """Let a message stand in its lane; return whether it waits behind another one."""
+        key = message.group_key
+        if key not in self.lanes:
+            self.lanes[key] = None
+            return False
+        lane = self.lanes[key]
+        if lane is None:
+            lane = self.lanes[key] = deque()
+        lane.append(message.number)
+        self.waiting_in_lanes += 1
+        return True
+
     def _put_back(self, number: int, due_ms: int) -> None:
         delivery = self.deliveries.get(number)
         if due_ms:
             heapq.heappush(self.delayed, (due_ms, number))
-            if delivery is not None:
-                delivery.is_delayed = True
         else:
             heapq.heappush(self.returned, number)
+        if delivery is not None:
+            delivery.is_delayed = due_ms > 0
 
-    def _promote(self, now_ms: int) -> None:
-        """Let what is due be ready."""
+    def _promote(self, most: int, now_ms: int) -> None:
+        """Let what is due be ready, at most so many."""
         delayed = self.delayed
-        while delayed and delayed[0][0] <= now_ms:
+        while delayed and delayed[0][0] <= now_ms and most:
             _, number = heapq.heappop(delayed)
-            if number in self.taken_back:
-                self.taken_back.discard(number)
-                self._taken_back_delayed -= 1
-                continue
+            if self.taken_back:
+                self._drop_heads()
             heapq.heappush(self.returned, number)
             delivery = self.deliveries.get(number)
             if delivery is not None:
                 delivery.is_delayed = False
+            most -= 1
+
+    def _take_back(self, number: int, delivery: Delivery) -> None:
+        """Let a message that lies in a heap be passed over."""
+        gone = self.taken_back
+        gone.add(number)
+        self._taken_back_delayed += delivery.is_delayed
+        if 2 * len(gone) <= len(self.returned) + len(self.delayed):
+            self._drop_heads()
+            return
+        self.returned = [number for number in self.returned if number not in gone]
+        self.delayed = [at for at in self.delayed if at[1] not in gone]
+        heapq.heapify(self.returned)
+        heapq.heapify(self.delayed)
+        gone.clear()
+        self._taken_back_delayed = 0
+
+    def _drop_heads(self) -> None:
+        """Drop what was taken back from the heads of both heaps."""
+        returned, delayed, gone = self.returned, self.delayed, self.taken_back
+        while returned and returned[0] in gone:
+            gone.discard(heapq.heappop(returned))
+        while delayed and delayed[0][1] in gone:
+            gone.discard(heapq.heappop(delayed)[1])
+            self._taken_back_delayed -= 1
 
     # -- given away -----------------------------------------------------------------------------------------------
 
@@ -175,7 +210,7 @@ class Group:
         before = self.by_request.get((client, request))
         if before is not None:
             return tuple(before)
-        self._promote(now_ms)
+        self._promote(most, now_ms)
         numbers: list[int] = []
         size_bytes = 0
         while len(numbers) < most and size_bytes < limits.GRANT_BYTES_MAX:
@@ -194,17 +229,17 @@ class Group:
             delivery.client, delivery.consumer, delivery.request = client, consumer, request
             self.held[number] = delivery
         if numbers:
-            self.by_request[client, request] = dict.fromkeys(numbers)
+            self.by_request[client, request] = numbers.copy()
         return tuple(numbers)
 
     def _next_ready(self) -> int:
         """Take the oldest ready message and return its number, 0 if there is none."""
         fresh, returned = self.fresh, self.returned
-        while returned and (not fresh or returned[0] < fresh[0]):
+        if returned and (not fresh or returned[0] < fresh[0]):
             number = heapq.heappop(returned)
-            if number not in self.taken_back:
-                return number
-            self.taken_back.discard(number)
+            if self.taken_back:
+                self._drop_heads()
+            return number
         return fresh.popleft() if fresh else 0
 
     # -- settled --------------------------------------------------------------------------------------------------
@@ -219,8 +254,7 @@ class Group:
         if delivery.is_held:
             self._end(number, delivery)
         else:
-            self.taken_back.add(number)
-            self._taken_back_delayed += delivery.is_delayed
+            self._take_back(number, delivery)
         self.completed += 1
         self._settle(number, delivery, now_ms)
         return True, True
@@ -250,19 +284,22 @@ class Group:
         del self.held[number]
         request = delivery.client, delivery.request
         numbers = self.by_request[request]
-        del numbers[number]
+        numbers.remove(number)
         if not numbers:
             del self.by_request[request]
 
     def _settle(self, number: int, delivery: Delivery, now_ms: int) -> None:
         del self.deliveries[number]
         if delivery.attempts > 1:
-            self.finished[number] = delivery.token
-            if len(self.finished) > FINISHED_MAX:
-                self.finished.popitem(last=False)
+            self._finish(number, delivery.token)
         group_key = self._messages[number].group_key
         if group_key:
             self._advance(group_key, now_ms)
+
+    def _finish(self, number: int, token: int) -> None:
+        self.finished[number] = token
+        if len(self.finished) > FINISHED_MAX:
+            self.finished.popitem(last=False)
 
     def _advance(self, group_key: bytes, now_ms: int) -> None:
         """Let the next message of a lane come forward, or end the lane."""
@@ -289,21 +326,19 @@ class Group:
     # -- dead letters ---------------------------------------------------------------------------------------------
 
     def redrive(self, count: int) -> list[int]:
-        """Let the oldest dead letters be ready again, their failures forgotten; return their numbers."""
+        """Let the oldest dead letters be ready again, their failures forgotten; return their numbers.
+
+        That they were given away is not: who had one then is still too late when another one has settled it.
+        """
         numbers = self._oldest_dead(count)
         for number in numbers:
-            del self.dead[number]
+            delivery = self.deliveries[number] = self.dead.pop(number)
+            delivery.token = delivery.retries = 0  # nobody's token: what was given away before has ended
+            delivery.failures = ()
             self.finished.pop(number, None)
-            self.deliveries[number] = Delivery()  # whose token is nobody's: what was given away before has ended
             message = self._messages[number]
-            lane = self.lanes.get(message.group_key) if message.group_key else None
-            if lane is not None:
-                lane.append(number)
-                self.waiting_in_lanes += 1
-                continue
-            if message.group_key:
-                self.lanes[message.group_key] = deque()
-            self._put_back(number, 0)
+            if not message.group_key or not self._must_wait(message):
+                self._put_back(number, 0)
         return numbers
 
     def purge(self, count: int) -> list[int]:
@@ -311,6 +346,8 @@ class Group:
         numbers = self._oldest_dead(count)
         for number in numbers:
             del self.dead[number]
+            self.finished.pop(number, None)
+            self._finish(number, 0)
         return numbers
 
     def _oldest_dead(self, count: int) -> list[int]:
@@ -323,7 +360,7 @@ class Group:
             if number not in self.taken_back:
                 yield number
         for lane in self.lanes.values():
-            yield from lane
+            yield from lane or ()
         yield from self.held
 
 
@@ -334,5 +371,6 @@ def backoff_ms(first_ms: int, most_ms: int, retries: int, number: int) -> int:
     same, and messages that failed together do not come back together.
     """
     pause_ms = min(most_ms, first_ms << min(retries - 1, _DOUBLINGS_MAX))
-    jitter = crc32(b"%d %d" % (number, retries)) / 0xFFFF_FFFF
+    mixed = crc32(b"%d %d" % (number, retries)) * _SPREAD & 0xFFFF_FFFF
+    jitter = mixed / 0xFFFF_FFFF
     return int(pause_ms * (0.5 + jitter / 2))

@@ -54,18 +54,19 @@ def _produce(queues: Queues, seq: int, now_ms: int, command: Command) -> tuple[i
     if shard is None:
         return _NO_QUEUE
     shard.forget_old(now_ms)
-    if shard.is_full_for(len(messages)):
+    if shard.is_full_for(messages):
         return Refused(Refusal.QUEUE_FULL, f"{_FULL}: {shard.settings.shard_length_max} in this shard")
     return shard.produce(messages, delay_ms, now_ms)
 
 
-def _grant(queues: Queues, seq: int, now_ms: int, command: Command) -> tuple[int, ...]:
+def _grant(queues: Queues, seq: int, now_ms: int, command: Command) -> tuple[tuple[int, int], ...]:
     found = _group_of(queues, command)
     if isinstance(found, Refused):
         return ()
     _, group = found
     _, _, _, (client, consumer), request, (count, lease_ms) = command
-    return group.grant(Wish(client, consumer, request, count, lease_ms), seq, now_ms)
+    numbers = group.grant(Wish(client, consumer, request, count, lease_ms), seq, now_ms)
+    return tuple((number, group.held[number].token) for number in numbers)
 
 
 def _ack(queues: Queues, seq: int, now_ms: int, command: Command) -> tuple[int, ...] | Refused:

@@ -1,7 +1,7 @@
 """The queue shards of one partition: settings, messages, dedup ids, and the groups that share them."""
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from gimmal.store.footprint import Footprint
@@ -11,8 +11,12 @@ from gimmal.wire import limits
 
 DEFAULT_GROUP: Final = b"default"
 MESSAGE_OVERHEAD_BYTES: Final = 320
-"""A `Message` with its numbers, its place in the table of messages and in the order of one group, and what it costs
-while it is in flight; a payload of its own."""
+"""What a message costs besides its payload and group key, about: one number for all that may become of it.
+
+Measured on 100,000 messages of 100 bytes in one group: 215 bytes while it is ready (250 when each came in an entry of
+its own), 90 more with a group key that no other message has; 430 in flight, given away by hundreds, and 660 one by one.
+What waits is mostly ready, and of what is in flight there is seldom more than consumers can work on.
+"""
 
 
 class Settings(NamedTuple):
@@ -55,10 +59,14 @@ class Shard:
 
     # -- messages -------------------------------------------------------------------------------------------------
 
-    def is_full_for(self, count: int) -> bool:
-        """Say whether so many more messages would be too many."""
+    def is_full_for(self, messages: Sequence[tuple[bytes, bytes, bytes]]) -> bool:
+        """Say whether these messages would be too many; those that came before take no room. Old ids are forgotten."""
         most = self.settings.shard_length_max
-        return bool(most) and self.unsettled + count > most
+        if not most or self.unsettled + len(messages) <= most:
+            return False
+        ids = {dedup_id for _, _, dedup_id in messages if dedup_id}
+        count = sum(not dedup_id for _, _, dedup_id in messages) + len(ids - self.dedup.keys())
+        return count > 0 and self.unsettled + count > most
 
     def produce(self, messages: Iterable[tuple[bytes, bytes, bytes]], delay_ms: int, now_ms: int) -> tuple[int, ...]:
         """Take (payload, group key, dedup id) messages; return their numbers, for what came before its first one."""
@@ -189,7 +197,12 @@ class Queues:
 
 def size_of(message: Message) -> int:
     """Return about what a message costs in memory."""
-    return len(message.payload) + len(message.group_key) + MESSAGE_OVERHEAD_BYTES
+    return message_bytes(message.payload, message.group_key)
+
+
+def message_bytes(payload: bytes, group_key: bytes) -> int:
+    """Return about what a message of that payload and group key costs in memory."""
+    return len(payload) + len(group_key) + MESSAGE_OVERHEAD_BYTES
 
 
 def dedup_bytes(dedup_id: bytes) -> int:
