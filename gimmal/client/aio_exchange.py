@@ -101,8 +101,10 @@ class AsyncExchange:
         if self._why_closed is None:
             if aside.ended is not None:
                 self.session.forget(aside.ended)
-            self.run(aside.call, ASIDE_TIMEOUT_S)
-            aside.call.waiter = None
+            self.session.start(aside.call, ASIDE_TIMEOUT_S, time.monotonic())
+            for address in self._pump.with_news(self._pump.flush()):
+                self._loop.call_soon(self._look, address)
+            self._arm_timer()
 
     async def overview(self, timeout: float) -> Cluster:
         """Ask a node for news; return the cluster as this client sees it then."""
@@ -133,7 +135,7 @@ class AsyncExchange:
             self._timer.cancel()
         for descriptor in self._descriptors:
             self._loop.remove_reader(descriptor)
-        self._settle(self.session.abort(why))
+        self._settle(self._pump.abort(why))
         self._pump.close()
 
     def close_from_anywhere(self, why: str) -> None:

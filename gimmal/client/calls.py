@@ -139,6 +139,14 @@ class Survey(Call[list[Any]]):
         if is_race:
             self.open_count = min(1, len(parts))
 
+    def cancellation(self) -> "Survey":
+        """Return the call that ends the consumes of this one that are open."""
+        parts = []
+        for number in self.open_numbers():
+            partition, (_, shard, group, (client, _), request, _) = self.parts[number - self.first]
+            parts.append((partition, (queue_commands.CANCEL, shard, group, client, request)))
+        return Survey(parts)
+
     def outcome(self) -> list[Any]:
         """Return what has come back so far, in the order of the parts."""
         errors = self.errors or {}

@@ -36,9 +36,12 @@ class Chores:
                 self._thread = threading.Thread(target=_see_through, args=arguments, name="gimmal-chores", daemon=True)
                 self._thread.start()
 
-    def stop(self) -> None:
-        """End the thread when it has seen the others through."""
+    def finish(self, timeout: float) -> None:
+        """End the thread when it has seen the others through, and wait up to `timeout` seconds for that."""
         self._calls.put(None)
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
 
 
 def _see_through(calls: "SimpleQueue[Call[Any] | None]", find: "weakref.ref[Exchange]") -> None:

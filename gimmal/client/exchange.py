@@ -236,14 +236,14 @@ class Exchange:
             return overview(self.session)
 
     def close(self, why: str) -> None:
-        """End every call under way with `ClientClosed`."""
+        """End every call under way with `ClientClosed`; what is done in the background has a moment to be done."""
+        self._chores.finish(_GRACE_S)
         with self._lock:
             if self._why_closed is not None:
                 return
             self._why_closed = why
-            self._chores.stop()
             self._keepalive.stop()
-            self._release(self.session.abort(why))
+            self._release(self._pump.abort(why))
             if self._reader is not None:
                 self._poke()  # the reader closes the sockets on its way out
             else:

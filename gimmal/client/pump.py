@@ -27,6 +27,7 @@ logger = logging.getLogger("gimmal.client")
 
 _FRAMES_PER_LOOK: Final = 256
 _WAIT_MS: Final = 2
+_LINGER_MS: Final = 100
 # Plain integers: arithmetic on pyzmq's enumerations costs more than a send.
 _EVENTS: Final = int(zmq.EVENTS)
 _POLLIN: Final = int(zmq.POLLIN)
@@ -100,8 +101,16 @@ class Pump:
         self._received_by_address[address] = deque()
         return _descriptor(socket)
 
+    def abort(self, why: str) -> list[Call[Any]]:
+        """End everything under way with `ClientClosed`, and tell nodes where a consume waits that it does not."""
+        if self.session.cancel_waits(time.monotonic()):
+            self.flush()
+            for socket in self._socket_by_address.values():
+                socket.setsockopt(zmq.LINGER, _LINGER_MS)
+        return self.session.abort(why)
+
     def close(self) -> None:
-        """Close all sockets; what was not sent is dropped."""
+        """Close all sockets; what was not sent is dropped, but for what `abort` says."""
         for socket in self._socket_by_address.values():
             socket.close()
         self._socket_by_address = {}

@@ -36,7 +36,7 @@ The time of all methods is a monotonic clock in seconds.
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from gimmal.client.calls import Call
+from gimmal.client.calls import Call, Survey
 from gimmal.client.onlookers import Onlookers
 from gimmal.client.recovery import SLOW_AFTER_S, Recovery
 from gimmal.client.routing import Link, Routes
@@ -151,6 +151,14 @@ class Session:
             if number in self._call_by_number:
                 finished += self._recovery.fail(number, error)
         return finished
+
+    def cancel_waits(self, now: float) -> bool:
+        """Tell nodes that nobody waits for a consume any more, before this client closes; say whether there was any."""
+        waiting = dict.fromkeys(call for call in self._call_by_number.values() if call.waits_s)
+        for call in waiting:
+            assert isinstance(call, Survey), "only consumes wait"
+            self.start(call.cancellation(), limits.TIMEOUT_MAX_S, now)
+        return bool(waiting)
 
     def addresses_of_copies(self, partitions: "Iterable[int]") -> list[str]:
         """Return the addresses of all nodes that are alive and hold copies of partitions. Any thread may ask."""
