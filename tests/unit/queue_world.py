@@ -7,6 +7,7 @@ trip = queue.consume(timeout=5.0)        a `Trip`: `result()` when `world.run` h
 """
 
 import random
+from binascii import crc_hqx
 from typing import Any
 
 from gimmal.client import inspecting, producing, settling
@@ -230,3 +231,20 @@ class QueueWorld(Trio):
             for shard in shards:
                 queues = core.serving.holdings.replicas[self.home(shard)].engine.queues
                 queues.shards.pop(shard, None)
+
+
+def payloads(messages: Any) -> list[Any]:
+    return [message.payload for message in messages]
+
+
+def fill(queue: Handle, shard: int, count: int) -> None:
+    """Put messages into one shard."""
+    known = queue.now(queue.begin(queue.shards.declared(queue.end.at)))
+    ids = (b"%d" % index for index in range(100_000))
+    chosen = [one for one in ids if crc_hqx(one, 0) % known.count == shard][:count]
+    for index, dedup_id in enumerate(chosen):
+        queue.now(queue.produce(index, dedup_id=dedup_id))
+
+
+class Interrupt(BaseException):
+    """What a signal handler or a cancelled task throws into a plan."""
