@@ -125,7 +125,7 @@ class AsyncConsumer:
             raise
         except ClientClosed:
             raise
-        except (Unavailable, OperationTimeout) as error:
+        except GimmalError as error:
             await self._pause(self._troubles.next_pause_s(error))
             return None
         except Exception:

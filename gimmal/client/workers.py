@@ -232,7 +232,7 @@ class Consumer:
             )
         except (ClientClosed, Interrupted):
             raise
-        except (Unavailable, OperationTimeout) as error:
+        except GimmalError as error:
             self._is_stopped.wait(self._troubles.next_pause_s(error))
             return None
         except Exception:
