@@ -50,6 +50,10 @@ class Trip:
             raise self._error
         return self._result
 
+    @property
+    def failed(self) -> BaseException | None:
+        return self._error
+
     def error(self) -> BaseException:
         assert self._error is not None, f"expected an error, got {self._result!r}"
         return self._error

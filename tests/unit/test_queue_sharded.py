@@ -9,7 +9,7 @@ import pytest
 
 from gimmal.errors import NoRoute, OperationTimeout
 from tests.unit.fake_network import DROP
-from tests.unit.queue_world import Interrupt, QueueEnd, QueueWorld, fill, payloads
+from tests.unit.queue_world import Handle, Interrupt, QueueEnd, QueueWorld, Trip, fill, payloads
 
 
 @pytest.fixture
@@ -161,46 +161,41 @@ def test_a_shard_that_cannot_be_reached_does_not_keep_the_others_from_giving(
 def test_nothing_is_lost_and_nothing_stays_in_flight_whatever_happens(seed: int) -> None:
     world, dice = QueueWorld(seed), random.Random(seed)
     ends = [world.client() for _ in range(3)]
-    settings = {"shards": dice.choice([1, 2, 5]), "lease": 20.0, "backoff": 0.0, "max_retries": 1_000}
-    queues = [end.queue("q", **settings) for end in ends]  # type: ignore[arg-type]
-    acked: list[Any] = []
+    shards = dice.choice([1, 2, 5])
+    queues = [end.queue("q", shards=shards, lease=3_600.0) for end in ends]  # no lease ends here
     world.fate = lambda address, message: DROP if dice.random() < 0.05 else dice.uniform(0.0005, 0.02)
-    trips = []
+    makes: list[Trip] = []
+    takes: list[tuple[Handle, Trip]] = []
     for turn in range(60):
         queue = queues[turn % 3]
         if turn < 40:
-            trips.append(queue.produce_many([turn * 100 + index for index in range(dice.randrange(1, 6))]))
+            makes.append(queue.produce_many([turn * 100 + index for index in range(dice.randrange(1, 6))]))
         trip = queue.consume(timeout=dice.choice([0.0, 0.5, 3.0]), most=dice.choice([1, 3]))
+        takes.append((queue, trip))
         world.run(dice.uniform(0.0, 1.5))
         if not trip.is_done and dice.random() < 0.3:
             trip.interrupt(Interrupt())
-        if turn == 20:
+        if turn in (20, 40):
             home = world.home(b"{q/0}")
             others = [row.name for row in world.table.nodes if row.name != world.table.partitions[home].leader]
             world.become(world.led_by({home: dice.choice(others)}))
-        world.run(5.0 if dice.random() < 0.2 else 0.5)
-        if trip.is_done:
-            try:
-                found = trip.result()
-            except (Interrupt, OperationTimeout, NoRoute):
-                continue
-            acks = queue.ack_many(found)
-            world.run(4.0)
-            try:
-                acks.result()
-                acked += payloads(found)
-            except OperationTimeout:
-                pass
+        if dice.random() < 0.2:
+            world.run(5.0)
     world.fate = lambda address, message: 0.001
-    world.run(40.0)
-    made = sum(len(trip.result()) for trip in trips if trip.is_done and trip._error is None)
+    world.run(80.0)
+    acknowledged: list[Any] = []
+    for queue, trip in takes:
+        assert trip.is_done
+        if isinstance(trip.failed, Interrupt | OperationTimeout | NoRoute):
+            continue
+        assert all(message.retry_count == 0 for message in trip.result())
+        queue.now(queue.ack_many(trip.result()))
+        acknowledged += payloads(trip.result())
     queue = queues[0]
-    for _ in range(100):
-        rest = queue.now(queue.consume(most=100))
-        if not rest:
-            break
-        acked += payloads(rest)
+    while rest := queue.now(queue.consume(most=100)):
+        assert all(message.retry_count == 0 for message in rest)
+        acknowledged += payloads(rest)
         queue.now(queue.ack_many(rest))
-    counts = queue.counts()
-    assert counts[0] == counts[1] == counts[3] == 0
-    assert len(set(acked)) >= made
+    assert queue.counts() == (0, 0, len(acknowledged), 0), "nothing is in flight for nobody"
+    assert len(set(acknowledged)) == len(acknowledged), "nobody got what was acknowledged"
+    assert len(acknowledged) >= sum(len(trip.result()) for trip in makes if trip.failed is None)
