@@ -140,7 +140,8 @@ class Session:
                 self._fetch_table(now)
 
     def forget(self, call: Call[Any]) -> None:
-        """Drop what is open of a call that nobody waits for any more; answers that come yet mean nothing."""
+        """Drop what is open of a call that nobody waits for any more; messages that come yet are given back."""
+        self._recovery.strays.on_given_up(call, self._now)
         for number in call.open_numbers():
             self._call_by_number.pop(number, None)
 

@@ -317,6 +317,19 @@ def test_a_stray_answer_is_given_back_but_for_what_the_first_had_brought() -> No
         assert release is not None
 
 
+def test_what_was_given_up_is_given_back_when_it_comes_after_all() -> None:
+    strays, call = Strays(), consume_call(7)
+    call.waits_until = 20.0
+    strays.on_given_up(call, 3.0)
+    strays.forget_old(29.0)
+    assert strays.on_answer(7, (row(3, 9),)) is not None
+    strays.forget_old(31.0)
+    assert strays.on_answer(7, (row(3, 9),)) is None
+    call.fail(7, NoRoute("nobody"))
+    strays.on_given_up(call, 50.0)
+    assert strays.on_answer(7, (row(3, 9),)) is not None
+
+
 def test_what_was_sent_twice_is_remembered_for_a_minute_after_its_deadline() -> None:
     strays = Strays()
     strays.on_resent(7, consume_call(7))
