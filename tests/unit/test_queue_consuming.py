@@ -8,7 +8,7 @@ import pytest
 from gimmal.client.calls import UNANSWERED, Call, Survey
 from gimmal.client.strays import Strays
 from gimmal.client.values import Values
-from gimmal.errors import ClientClosed, OperationTimeout
+from gimmal.errors import ClientClosed, NoRoute, OperationTimeout
 from gimmal.wire import queue_commands as wire
 from gimmal.wire.messages import Message, Reply
 from tests.unit.fake_network import DROP, only_towards
