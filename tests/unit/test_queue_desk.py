@@ -1,102 +1,33 @@
 """Consumers at the node that leads a queue: who waits, who gets, and what comes back by itself."""
 
-from typing import Any
-
 import pytest
 
 from gimmal.wire import limits
 from gimmal.wire import queue_commands as q
-from gimmal.wire.messages import KeepAlive, Refusal
-from tests.unit.planes import CLUSTER, Planes
-
-SHARD = b"{tasks/0}"
-ANNA, BEN = b"a" * 16, b"b" * 16
-NOTHING: Any = "nothing"
-
-
-class Queue:
-    """A queue with one shard, led by n1 at first."""
-
-    def __init__(self, *names: str, **settings: int) -> None:
-        self.planes = Planes(*names)
-        self.leader = self.planes.planes.keys().__iter__().__next__()
-        self.requests = 0
-        fields = ("max_retries", "lease_ms", "backoff_ms", "backoff_max_ms", "shards", "max_length")
-        self.ask(q.DECLARE, tuple(settings.get(field) for field in fields))
-
-    def ask(self, code: int, *arguments: Any) -> Any:
-        return self.planes.answered(self.leader, (code, SHARD, *arguments))[0]
-
-    def produce(self, *payloads: bytes, delay_ms: int = 0, group_key: bytes = b"") -> tuple[int, ...]:
-        numbers: tuple[int, ...] = self.ask(
-            q.PRODUCE, delay_ms, tuple((payload, group_key, b"") for payload in payloads)
-        )
-        return numbers
-
-    def consume(self, client: bytes = ANNA, most: int = 1, wait_ms: int = 5_000, request: int = 0) -> int:
-        """Send a CONSUME; return its number, by which `got` finds what came of it."""
-        self.requests += 1
-        wanted = (most, wait_ms, 0)
-        command = (q.CONSUME, SHARD, b"default", (client, b"worker"), request or self.requests, wanted)
-        number = self.planes.ask(self.leader, command, milliseconds_left=wait_ms + 5_000)[0]
-        self.planes.settle()
-        return number
-
-    def got(self, number: int) -> Any:
-        """Return the payloads that a consume got, or NOTHING if it still waits."""
-        answer = self.planes.answers.get(number, NOTHING)
-        return [row[-1] for row in answer] if type(answer) is tuple else answer
-
-    def rows(self, number: int) -> Any:
-        return self.planes.answers[number]
-
-    def deliveries(self, number: int) -> tuple[tuple[int, int], ...]:
-        return tuple((row[0], row[1]) for row in self.rows(number))
-
-    def stats(self) -> dict[str, int]:
-        names = ("pending", "in_progress", "completed", "dead_letter", "delayed", "redelivered", "oldest_ms")
-        return dict(zip(names, self.ask(q.QUEUE_STATS, b"default"), strict=True))
-
-    def wait(self, seconds: float, *present: bytes) -> None:
-        """Let time pass, in which some clients say each second that they are there."""
-        planes = self.planes
-        ends_at = planes.now + seconds
-        while planes.now < ends_at:
-            for client in present:
-                planes[self.leader].receive(b"peer", KeepAlive(CLUSTER, 0, 0, 1, client), planes.instant())
-            planes.run(min(0.25, ends_at - planes.now))
-
-    def fail_over(self) -> None:
-        """Let n2 lead."""
-        planes = self.planes
-        planes.cuts.add("n1")
-        planes.fence("n1")
-        planes.change(leader="n2", in_sync=planes.in_sync("n2", "n3"))
-        planes.adopt("n2", "n3")
-        planes.settle()
-        self.leader = "n2"
+from gimmal.wire.messages import Refusal
+from tests.unit.owned_queue import ANNA, BEN, NOTHING, SHARD, OwnedQueue
 
 
 @pytest.fixture
-def queue() -> Queue:
-    return Queue()
+def queue() -> OwnedQueue:
+    return OwnedQueue()
 
 
-def test_a_consumer_gets_what_is_there(queue: Queue) -> None:
+def test_a_consumer_gets_what_is_there(queue: OwnedQueue) -> None:
     queue.produce(b"one", b"two")
     assert queue.got(queue.consume()) == [b"one"]
     assert queue.got(queue.consume(most=5)) == [b"two"]
     assert queue.stats()["in_progress"] == 2
 
 
-def test_a_consumer_waits_for_what_comes(queue: Queue) -> None:
+def test_a_consumer_waits_for_what_comes(queue: OwnedQueue) -> None:
     waiting = queue.consume()
     assert queue.got(waiting) == NOTHING
     queue.produce(b"late")
     assert queue.got(waiting) == [b"late"]
 
 
-def test_a_consumer_that_waited_in_vain_is_told_so(queue: Queue) -> None:
+def test_a_consumer_that_waited_in_vain_is_told_so(queue: OwnedQueue) -> None:
     waiting = queue.consume(wait_ms=2_000)
     queue.wait(1.75, ANNA)
     assert queue.got(waiting) == NOTHING
@@ -106,13 +37,13 @@ def test_a_consumer_that_waited_in_vain_is_told_so(queue: Queue) -> None:
     assert queue.stats()["pending"] == 1
 
 
-def test_who_does_not_want_to_wait_hears_at_once(queue: Queue) -> None:
+def test_who_does_not_want_to_wait_hears_at_once(queue: OwnedQueue) -> None:
     assert queue.got(queue.consume(wait_ms=0)) == []
 
 
 @pytest.mark.parametrize("names", [("n1",), ("n1", "n2", "n3")])
 def test_waiting_consumers_are_served_in_turn_and_nobody_else_is_woken(names: tuple[str, ...]) -> None:
-    queue = Queue(*names)
+    queue = OwnedQueue(*names)
     first, second, third = queue.consume(), queue.consume(BEN), queue.consume()
     grants = queue.planes[queue.leader].counters[q.NAMES[q.GRANT]]
     queue.produce(b"one", b"two")
@@ -120,13 +51,13 @@ def test_waiting_consumers_are_served_in_turn_and_nobody_else_is_woken(names: tu
     assert queue.planes[queue.leader].counters[q.NAMES[q.GRANT]] == grants + 2
 
 
-def test_many_messages_are_shared_out(queue: Queue) -> None:
+def test_many_messages_are_shared_out(queue: OwnedQueue) -> None:
     first, second = queue.consume(most=2), queue.consume(BEN, most=2)
     queue.produce(b"one", b"two", b"three")
     assert [queue.got(first), queue.got(second)] == [[b"one", b"two"], [b"three"]]
 
 
-def test_a_consume_that_is_sent_twice_gets_the_same_and_waits_once(queue: Queue) -> None:
+def test_a_consume_that_is_sent_twice_gets_the_same_and_waits_once(queue: OwnedQueue) -> None:
     queue.produce(b"one", b"two")
     assert queue.got(queue.consume(request=77)) == [b"one"]
     assert queue.got(queue.consume(request=77)) == [b"one"]
@@ -137,7 +68,7 @@ def test_a_consume_that_is_sent_twice_gets_the_same_and_waits_once(queue: Queue)
     assert queue.stats()["pending"] == 1
 
 
-def test_a_consume_that_is_given_up_gets_nothing(queue: Queue) -> None:
+def test_a_consume_that_is_given_up_gets_nothing(queue: OwnedQueue) -> None:
     waiting = queue.consume(request=7)
     assert queue.ask(q.CANCEL, b"default", ANNA, 7) == 0
     queue.produce(b"one")
@@ -145,7 +76,7 @@ def test_a_consume_that_is_given_up_gets_nothing(queue: Queue) -> None:
     assert queue.stats()["pending"] == 1
 
 
-def test_what_a_given_up_consume_was_given_goes_back_uncounted(queue: Queue) -> None:
+def test_what_a_given_up_consume_was_given_goes_back_uncounted(queue: OwnedQueue) -> None:
     queue.produce(b"one")
     queue.consume(request=7)
     assert queue.ask(q.CANCEL, b"default", ANNA, 7) == 1
@@ -153,7 +84,7 @@ def test_what_a_given_up_consume_was_given_goes_back_uncounted(queue: Queue) -> 
     assert (row[2], row[3]) == (2, 0)  # the second attempt, and no retry
 
 
-def test_a_grant_that_comes_too_late_goes_back_uncounted(queue: Queue) -> None:
+def test_a_grant_that_comes_too_late_goes_back_uncounted(queue: OwnedQueue) -> None:
     planes = queue.planes
     queue.produce(b"one")
     planes.cuts |= {"n2", "n3"}
@@ -167,7 +98,7 @@ def test_a_grant_that_comes_too_late_goes_back_uncounted(queue: Queue) -> None:
     assert (stats["pending"], stats["in_progress"], stats["delayed"]) == (1, 0, 0)
 
 
-def test_a_lease_ends_and_counts(queue: Queue) -> None:
+def test_a_lease_ends_and_counts(queue: OwnedQueue) -> None:
     queue.produce(b"one")
     given = queue.consume()
     queue.wait(29.5, ANNA)
@@ -181,7 +112,7 @@ def test_a_lease_ends_and_counts(queue: Queue) -> None:
     assert queue.ask(q.ACK, b"default", queue.deliveries(again)) == (q.Outcome.DONE,)
 
 
-def test_an_extended_lease_ends_later(queue: Queue) -> None:
+def test_an_extended_lease_ends_later(queue: OwnedQueue) -> None:
     queue.produce(b"one")
     given = queue.consume()
     queue.wait(25.0, ANNA)
@@ -192,7 +123,7 @@ def test_an_extended_lease_ends_later(queue: Queue) -> None:
     assert queue.stats()["in_progress"] == 0
 
 
-def test_a_lease_may_be_made_shorter(queue: Queue) -> None:
+def test_a_lease_may_be_made_shorter(queue: OwnedQueue) -> None:
     queue.produce(b"one")
     given = queue.consume()
     queue.ask(q.EXTEND, b"default", queue.deliveries(given), 1_000)
@@ -200,7 +131,7 @@ def test_a_lease_may_be_made_shorter(queue: Queue) -> None:
     assert queue.stats()["in_progress"] == 0
 
 
-def test_what_a_vanished_client_holds_goes_to_others_and_counts(queue: Queue) -> None:
+def test_what_a_vanished_client_holds_goes_to_others_and_counts(queue: OwnedQueue) -> None:
     queue.produce(b"one", b"two")
     queue.consume(ANNA), queue.consume(BEN)
     waiting = queue.consume(BEN, wait_ms=60_000)
@@ -211,14 +142,14 @@ def test_what_a_vanished_client_holds_goes_to_others_and_counts(queue: Queue) ->
     assert queue.stats()["in_progress"] == 2
 
 
-def test_a_vanished_client_waits_for_nothing_any_more(queue: Queue) -> None:
+def test_a_vanished_client_waits_for_nothing_any_more(queue: OwnedQueue) -> None:
     queue.consume(ANNA, wait_ms=60_000)
     queue.wait(6.5)
     queue.produce(b"one")
     assert queue.stats()["pending"] == 1
 
 
-def test_a_delayed_message_wakes_who_waits(queue: Queue) -> None:
+def test_a_delayed_message_wakes_who_waits(queue: OwnedQueue) -> None:
     queue.produce(b"soon", delay_ms=2_000)
     assert queue.stats()["delayed"] == 1
     waiting = queue.consume()
@@ -228,7 +159,7 @@ def test_a_delayed_message_wakes_who_waits(queue: Queue) -> None:
     assert queue.got(waiting) == [b"soon"]
 
 
-def test_a_failed_message_wakes_who_waits_when_its_pause_is_over(queue: Queue) -> None:
+def test_a_failed_message_wakes_who_waits_when_its_pause_is_over(queue: OwnedQueue) -> None:
     queue.produce(b"one")
     given = queue.consume()
     waiting = queue.consume()
@@ -238,7 +169,7 @@ def test_a_failed_message_wakes_who_waits_when_its_pause_is_over(queue: Queue) -
     assert queue.got(waiting) == [b"one"]
 
 
-def test_consumers_keep_what_they_have_over_a_failover(queue: Queue) -> None:
+def test_consumers_keep_what_they_have_over_a_failover(queue: OwnedQueue) -> None:
     queue.produce(b"one")
     given = queue.consume()
     queue.fail_over()
@@ -248,7 +179,7 @@ def test_consumers_keep_what_they_have_over_a_failover(queue: Queue) -> None:
     assert queue.stats() == {**queue.stats(), "completed": 1, "redelivered": 0}
 
 
-def test_leases_begin_anew_with_a_new_leader(queue: Queue) -> None:
+def test_leases_begin_anew_with_a_new_leader(queue: OwnedQueue) -> None:
     queue.produce(b"one")
     queue.consume()
     queue.wait(20.0, ANNA)
@@ -259,7 +190,7 @@ def test_leases_begin_anew_with_a_new_leader(queue: Queue) -> None:
     assert queue.stats()["in_progress"] == 0
 
 
-def test_who_does_not_come_back_after_a_failover_loses_what_it_holds_uncounted(queue: Queue) -> None:
+def test_who_does_not_come_back_after_a_failover_loses_what_it_holds_uncounted(queue: OwnedQueue) -> None:
     queue.produce(b"one")
     queue.consume(ANNA)
     queue.fail_over()
@@ -268,7 +199,7 @@ def test_who_does_not_come_back_after_a_failover_loses_what_it_holds_uncounted(q
     assert [(row[2], row[3]) for row in queue.rows(waiting)] == [(2, 0)]
 
 
-def test_who_waits_when_a_leader_goes_is_sent_on(queue: Queue) -> None:
+def test_who_waits_when_a_leader_goes_is_sent_on(queue: OwnedQueue) -> None:
     planes = queue.planes
     waiting = queue.consume()
     planes.change(leader="n2")
@@ -276,7 +207,7 @@ def test_who_waits_when_a_leader_goes_is_sent_on(queue: Queue) -> None:
     assert planes.answers[waiting] == Refusal.MOVED
 
 
-def test_a_consume_that_was_granted_by_the_leader_before_gets_its_messages_from_the_new_one(queue: Queue) -> None:
+def test_a_consume_that_was_granted_by_the_leader_before_gets_its_messages_from_the_new_one(queue: OwnedQueue) -> None:
     queue.produce(b"one")
     queue.consume(request=9)
     queue.fail_over()
@@ -284,7 +215,7 @@ def test_a_consume_that_was_granted_by_the_leader_before_gets_its_messages_from_
     assert queue.stats()["redelivered"] == 0
 
 
-def test_while_too_few_copies_are_in_sync_who_waits_goes_on_waiting(queue: Queue) -> None:
+def test_while_too_few_copies_are_in_sync_who_waits_goes_on_waiting(queue: OwnedQueue) -> None:
     planes = queue.planes
     queue.produce(b"one")
     for plane in planes.planes.values():
@@ -300,13 +231,13 @@ def test_while_too_few_copies_are_in_sync_who_waits_goes_on_waiting(queue: Queue
     assert queue.got(waiting) == [b"one"]
 
 
-def test_a_queue_or_group_that_is_not_there_is_named(queue: Queue) -> None:
+def test_a_queue_or_group_that_is_not_there_is_named(queue: OwnedQueue) -> None:
     other = (q.CONSUME, SHARD, b"nobody", (ANNA, b"w"), 1, (1, 0, 0))
     assert queue.planes.answered("n1", other) == [Refusal.NO_GROUP]
     assert queue.planes.answered("n1", (q.QUEUE_STATS, b"{nowhere/0}", b"default")) == [Refusal.NO_QUEUE]
 
 
-def test_a_group_key_is_handled_one_at_a_time(queue: Queue) -> None:
+def test_a_group_key_is_handled_one_at_a_time(queue: OwnedQueue) -> None:
     queue.produce(b"a1", b"a2", group_key=b"a")
     queue.produce(b"b1", group_key=b"b")
     first = queue.consume()
