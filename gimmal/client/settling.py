@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from gimmal.client.attendance import Attendance
-from gimmal.client.calls import Survey
 from gimmal.client.queue_arguments import name_text
 from gimmal.client.queue_types import Message, Receipt
 from gimmal.client.shards import Shards
@@ -102,11 +101,6 @@ def ack_many(shards: Shards, at: Attendance, receipts: Sequence[Receipt]) -> Pla
         error.done = [receipt.message_id for receipt in receipts if receipt.message_id not in failed]
         error.failed = failed
         raise error
-
-
-def background(part: tuple[int, Command]) -> Survey:
-    """Return a call of which nobody wants to know what became."""
-    return Survey([part])
 
 
 def extend(shards: Shards, at: Attendance, receipt: Receipt, lease_ms: int) -> Plan[None]:

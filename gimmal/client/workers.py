@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from gimmal.client import settling
 from gimmal.client.attendance import Attendance
+from gimmal.client.calls import Survey
 from gimmal.client.consuming import Consume, wish_of
 from gimmal.client.queue_arguments import count_of, lease_to_ms, name_bytes, reason_bytes
 from gimmal.client.queue_types import Message, Receipt
@@ -141,7 +142,7 @@ def give_back(shards: Shards, at: Attendance, receipt: Receipt) -> Plan[None]:
     deliveries = ((receipt.number, receipt.token),)
     part = shards.part(at, receipt.shard, (wire.RELEASE, receipt.group, deliveries))
     at.let_go(receipt)
-    yield Aside(settling.background(part))
+    yield Aside(Survey([part]))
 
 
 class Consumer:
