@@ -56,7 +56,7 @@ class Machine:
 class Plan:
     """A whole schedule. `weights` has the episodes that happen and how often each is chosen.
 
-    `clients` start `batches` batches of calls together. `may_lose`: crashes may be so many that partitions are lost.
+    `clients` start `batches` batches of calls together, and use queues besides if it `has_queues`. `may_lose`: crashes may be so many that partitions are lost.
     """
 
     seed: int
@@ -71,6 +71,7 @@ class Plan:
     down_for_s: float = 4.0
     clients: int = 3
     batches: int = 300
+    has_queues: bool = False
     log_bytes: int = LOG_BYTES
     may_lose: bool = False
     sync_s: float = 0.0005

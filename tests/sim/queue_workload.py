@@ -69,7 +69,7 @@ class QueueWorkload:
 
     def begin(self) -> None:
         """Plan the first step; each one plans the next."""
-        if self._plan.batches:
+        if self._plan.has_queues:
             self._world.plan_in(2.0, self._step)
             self._world.plan_in(_KEEPALIVE_S, self._keep_alive)
 
