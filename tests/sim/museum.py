@@ -20,15 +20,11 @@ from gimmal.cluster.raft import Configuration, Raft, journal
 from gimmal.cluster.raft.leading import Leadership
 from gimmal.cluster.table import Table
 from gimmal.node import meta_share
-from gimmal.node.queue_desk import QueueDesk
 from gimmal.replication.leading import Leading
 from gimmal.replication.replica import Replica
-from gimmal.store.queues.group import Group
-from gimmal.store.sessions import Sessions
 from tests.sim import plan as kinds
 from tests.sim.node_subject import start_node
 from tests.sim.plan import Plan, draw_plan
-from tests.sim.queue_museum import LEDGER, consumers_under_fire, without_dedup, without_fencing, without_memory
 from tests.sim.simulation import Simulation
 from tests.sim.violation import Violation
 
@@ -387,9 +383,6 @@ EXHIBITS: Final = (
         stage=_HASTY,
         found_at=16,
     ),
-    Exhibit("an ack counts whatever its token", (Group, "ack", without_fencing), consumers_under_fire, LEDGER),
-    Exhibit("grants are not replicated", (QueueDesk, "on_led", without_memory), consumers_under_fire, LEDGER),
-    Exhibit("a retry produces again", (Sessions, "apply", without_dedup), consumers_under_fire, LEDGER),
 )
 
 

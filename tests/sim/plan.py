@@ -56,7 +56,8 @@ class Machine:
 class Plan:
     """A whole schedule. `weights` has the episodes that happen and how often each is chosen.
 
-    `clients` start `batches` batches of calls together, and use queues besides if it `has_queues`. `may_lose`: crashes may be so many that partitions are lost.
+    `clients` start `batches` batches of calls together, and use queues besides if it `has_queues`. `may_lose`: crashes
+    may be so many that partitions are lost.
     """
 
     seed: int

@@ -53,6 +53,7 @@ def consumers_under_fire(plan: Plan) -> Plan:
     dice = Random(f"consumers {plan.seed}")
     return replace(
         plan,
+        has_queues=True,
         kinds=(*plan.kinds, kinds.HUNT),
         weather=replace(plan.weather, loss=dice.choice((0.02, 0.1))),
         weights={kinds.PARTITION: 1.0, kinds.ONE_WAY: 1.0, kinds.CRASH: 1.0, kinds.PAUSE: 2.0, kinds.CLOG: 1.0},

@@ -170,9 +170,15 @@ class Simulation:
         for operation in found:
             if operation.outcome == DONE:
                 workload.history.key(operation.key).at_end(operation.result)
+        if self.plan.has_queues:
+            self._must_drain()
+
+    def _must_drain(self) -> None:
+        """See everything in the queues consumed, and judge what became of it."""
         self._must_come_true("queues are drained", _DRAINED_IN_S, self.queues.look)
         self.queues.read_dead_letters()
-        self._must_come_true("calls end", _ENDS_IN_S, lambda: [] if self.queues.is_drained else ["calls are under way"])
+        is_drained = lambda: [] if self.queues.is_drained else ["calls are under way"]  # noqa: E731
+        self._must_come_true("calls end", _ENDS_IN_S, is_drained)
 
     def _must_be_equal(self) -> None:
         """See all copies come to the same end, and hold everything."""
