@@ -11,6 +11,7 @@ from gimmal.wire.kinds import FROM_NODES
 from gimmal.wire.peer_messages import Append, AppendAck, Histories, SnapshotChunk
 from tests.unit.golden_copies import ENTRIES, HEADER, SET
 from tests.unit.hostile import refusal_of
+from tests.unit.queue_examples import BY_CODE
 from tests.unit.test_peer_codec import bad, passes, spoiled
 
 HUGE = limits.INTEGER_MAX
@@ -116,6 +117,7 @@ def test_whatever_a_log_may_hold_travels(code: int) -> None:
         **dict.fromkeys([commands.DELETE, commands.PERSIST], (b"k",)),
         **dict.fromkeys([commands.OPEN_SESSION, commands.NOOP], ()),
         commands.CLOSE_SESSION: (44, 0),
+        **{code: command[1:] for code, command in BY_CODE.items()},
     }
     command = (code, *examples.get(code, (b"k", 5)))
     message = Append(*HEADER, 1, (), (section_of((5, 0, 0, 0, 0, command)),))
