@@ -2,7 +2,8 @@
 
 An impostor claims the name of a node that exists, from another machine. It is refused while the node is alive; once
 the node is fenced the impostor may well get the name, and then it is the node that is refused. An operator who mends
-things stops whichever of the two the cluster does not know under the name.
+things stops whichever of the two the cluster does not know under the name. Where the cluster looks for a node that was
+restarted without knowing anybody is under its name: once another has had that, it is started with the seeds of all.
 
 A foreigner has founded a cluster of its own, and is then started again with the seeds of ours. It must get nothing
 from us, and we nothing from it.
@@ -53,6 +54,8 @@ class Visits:
             expect=0,
             is_durable=dice.random() < 0.5,
         )
+        everybody = tuple(machine.address for machine in self._world.hosts if machine.group == HOME)
+        victim.settings = replace(victim.settings, seeds=tuple(dict.fromkeys((*self._plan.seeds, *everybody))))
         self._come("impostors", Host(settings, any_clock(self._world), is_impostor=True))
 
     def _foreigner_founds(self) -> None:
