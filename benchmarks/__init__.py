@@ -11,7 +11,7 @@ same run, in rounds that take turns, because absolute figures of a shared machin
 | `workload`, `rounds`, `memory`, `rest` | keys and values; timed rounds; resident memory per key; CPU at rest |
 | `report`, `plot`, `results` | figures to tables, to a picture, to JSON |
 | `queues` and its `_rows`, `_loads`, `_rounds`, `_report` | the rows about queues, with books and tables of their own |
-| `queues_clients`, `queues_gimmal`, `_jetstream`, `_rabbitmq`, `_redis` | what a queue offers here; gimmal and its peers |
+| `queues_clients`; `queues_gimmal`, `_jetstream`, `_rabbitmq`, `_redis` | what a queue offers; gimmal and its peers |
 | `failover` and its `_trial`, `_writers`, `_subjects`, `_report` | time without writes when a node dies |
 | `processes`, `machine` | child processes, CPU and memory from /proc; facts of the machine |
 """

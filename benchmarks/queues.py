@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +58,18 @@ class QueueRun:
 
 
 @contextmanager
-def open_systems(names: Sequence[str], warn: Callable[[str], None]) -> Iterator[tuple[list[QueueSystem], list[str]]]:
-    """Start systems; give those that run, and what has to be said about them. `warn` hears at once who is missing."""
+def open_systems(names: Sequence[str], warn: Callable[[str], None]) -> Iterator[list[QueueSystem]]:
+    """Start systems, and give those that run. `warn` hears at once who is missing."""
     systems: list[QueueSystem] = []
-    notes: list[str] = []
     with ExitStack() as stack:
         for name in names:
             try:
                 opened = stack.enter_context(OPENERS[name]())
             except (ProgramMissingError, NotStartedError) as error:
-                notes.append(f"{name}: LEFT OUT. {error}.")
-                warn(notes[-1])
+                warn(f"{name}: LEFT OUT. {error}.")
                 continue
             systems += opened if isinstance(opened, list) else [opened]
-        notes += [system.note for system in systems if system.note]
-        yield systems, notes
+        yield systems
 
 
 def run_queues(options: argparse.Namespace, console: Console) -> QueueRun:
@@ -92,8 +88,15 @@ def run_queues(options: argparse.Namespace, console: Console) -> QueueRun:
             progress.update(task, description=f"{row.title}: {system}")
             progress.refresh()
 
-        with open_systems(names, partial(console.print, style="bold red", markup=False)) as (systems, notes):
-            bench = QueueBench(systems, options.plan, IDLE_QUICK_S if options.quick else IDLE_S, announce)
+        notes: list[str] = []
+
+        def warn(text: str) -> None:
+            notes.append(text)
+            console.print(text, style="bold red", markup=False)
+
+        with open_systems(names, warn) as systems:
+            notes += [system.note for system in systems if system.note]
+            bench = QueueBench(systems, options.plan, IDLE_QUICK_S if options.quick else IDLE_S, announce, warn)
             for row in rows:
                 rounds += asyncio.run(bench.run_row(row))
                 progress.advance(task)

@@ -5,12 +5,15 @@ the faster one for a caller who waits for each answer, its calls are wrapped (`a
 waits in the event loop, and costs some 0.1 us more than the call itself.
 """
 
+import asyncio
+import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar
 
+from benchmarks.processes import LOOPBACK
 from benchmarks.stores import Running
 
 P = ParamSpec("P")
@@ -75,6 +78,19 @@ def answered(call: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
         return call(*arguments, **named)
 
     return answer
+
+
+async def end_all(tasks: Sequence["asyncio.Future[Any]"]) -> None:
+    """Cancel tasks, and wait until they have ended."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def listens(port: int) -> bool:
+    """Tell whether somebody takes connections at a port of loopback."""
+    with socket.socket() as trial:
+        return trial.connect_ex((LOOPBACK, port)) == 0
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout_s: float) -> None:

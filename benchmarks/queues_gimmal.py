@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
-from benchmarks.queues_clients import QueueClient, answered
+from benchmarks.queues_clients import QueueClient, answered, end_all
 from gimmal.testing import LocalCluster
 
 NODES = 3
@@ -44,15 +44,16 @@ class GimmalQueues:
     async def idle(self, queue: str, count: int) -> AsyncIterator[int]:
         """Let consumers wait, shared out to some clients."""
         async with AsyncExitStack() as stack:
-            waiting = []
+            everybody = []
             for _ in range(IDLE_CLIENTS):
                 client = await self._cluster.connect_async()
                 stack.push_async_callback(client.close)
                 consume = client.queue(queue).consume
-                waiting += [asyncio.ensure_future(consume(None, PAST_S)) for _ in range(count // IDLE_CLIENTS)]
-            stack.callback(lambda: [each.cancel() for each in waiting])
+                waiting = [asyncio.create_task(consume(None, PAST_S)) for _ in range(count // IDLE_CLIENTS)]
+                stack.push_async_callback(end_all, waiting)
+                everybody += waiting
             yield self._cluster.pids[self._cluster.owner_of(f"{{{queue}/0}}")]
-            ended = sum(each.done() for each in waiting)
+            ended = sum(each.done() for each in everybody)
             assert not ended, f"{ended} consumers do not wait any more"
 
 

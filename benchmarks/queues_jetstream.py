@@ -14,8 +14,10 @@ import asyncio
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ import nats.js.errors
 from nats.js import api
 
 from benchmarks.processes import LOOPBACK, free_ports, start_child, stop_children
-from benchmarks.queues_clients import NotStartedError, ProgramMissingError, QueueClient
+from benchmarks.queues_clients import NotStartedError, ProgramMissingError, QueueClient, end_all, listens, wait_for
 
 SERVERS = 3
 START_TIMEOUT_S = 30.0
@@ -77,7 +79,9 @@ class JetStream:
                 ack_policy=api.AckPolicy.EXPLICIT,
                 max_waiting=WAITING_MAX,
             )
-            return int((await stream.stream_info(queue)).cluster.leader)
+            ask = partial(stream.stream_info, queue)
+            info = await ask_until(ask, lambda found: bool(found.cluster.leader), f"{queue} has a leader")
+            return int(info.cluster.leader)
         finally:
             await connection.close()
 
@@ -86,30 +90,35 @@ class JetStream:
         """Let fetches of one message wait, shared out to some connections; each is asked for again when it expires."""
         await self._create(queue)
         async with AsyncExitStack() as stack:
-            waiting: list[asyncio.Task[None]] = []
-            stack.callback(lambda: [each.cancel() for each in waiting])
             for place in range(IDLE_CLIENTS):
                 connection: Any = await connect_to(self._ports[place % SERVERS])
                 stack.push_async_callback(connection.close)
-                pull = await connection.jetstream().pull_subscribe_bind(durable=DURABLE, stream=queue)
-                waiting += [asyncio.create_task(keep_fetching(pull)) for _ in range(count // IDLE_CLIENTS)]
-            info = await self._when_waiting(connection.jetstream(timeout=REQUEST_TIMEOUT_S), queue, count)
+                stream = connection.jetstream(timeout=REQUEST_TIMEOUT_S)
+                pull = await stream.pull_subscribe_bind(durable=DURABLE, stream=queue)
+                waiting = [asyncio.create_task(keep_fetching(pull)) for _ in range(count // IDLE_CLIENTS)]
+                stack.push_async_callback(end_all, waiting)
+            ask = partial(stream.consumer_info, queue, DURABLE)
+            info = await ask_until(ask, lambda found: found.num_waiting >= count, f"{count} fetches wait at JetStream")
             yield self.node_pids[int(info.cluster.leader)]
-
-    async def _when_waiting(self, stream: Any, queue: str, count: int) -> Any:
-        deadline = asyncio.get_running_loop().time() + START_TIMEOUT_S
-        while True:
-            info = await stream.consumer_info(queue, DURABLE)
-            if info.num_waiting >= count:
-                return info
-            if asyncio.get_running_loop().time() > deadline:
-                raise NotStartedError(f"only {info.num_waiting} of {count} fetches wait at JetStream")
-            await asyncio.sleep(POLL_S)
 
 
 async def connect_to(port: int) -> Any:
-    """Connect to one server, and to no other one later."""
-    return await nats.connect(f"nats://{LOOPBACK}:{port}", allow_reconnect=False, ignore_discovered_urls=True)
+    """Connect to one server, for as long as it lives."""
+    return await nats.connect(f"nats://{LOOPBACK}:{port}", allow_reconnect=False)
+
+
+async def ask_until(ask: Callable[[], Awaitable[Any]], is_right: Callable[[Any], bool], what: str) -> Any:
+    """Return the first answer that is right.
+
+    Raises:
+        NotStartedError: there was none in time.
+    """
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not is_right(info := await ask()):
+        if time.monotonic() > deadline:
+            raise NotStartedError(f"after {START_TIMEOUT_S:.0f} s still waiting until {what}")
+        await asyncio.sleep(POLL_S)
+    return info
 
 
 async def keep_fetching(pull: Any) -> None:
@@ -117,7 +126,7 @@ async def keep_fetching(pull: Any) -> None:
     while True:
         try:
             await pull.fetch(1, timeout=IDLE_FETCH_S)
-        except nats.errors.TimeoutError:
+        except TimeoutError:
             continue
 
 
@@ -147,14 +156,14 @@ def client_of(stream: Any, pull: Any, queue: str, close: Callable[[], Any], acks
     async def consume_many(most: int, wait_s: float) -> Sequence[Any]:
         try:
             messages: Sequence[Any] = await fetch(most, timeout=wait_s)
-        except nats.errors.TimeoutError:
+        except TimeoutError:
             return ()
         return messages
 
     async def consume(wait_s: float) -> Any:
         try:
             return (await fetch(1, timeout=wait_s))[0]
-        except nats.errors.TimeoutError:
+        except TimeoutError:
             return None
 
     return QueueClient(
@@ -202,6 +211,7 @@ def open_jetstream() -> Iterator[list[JetStream]]:
         stack.callback(stop_children, servers)
         for index in range(SERVERS):
             servers.append(start_child([executable, *server_options(home, index, clients[index], routes)]))
+        wait_for(lambda: all(map(listens, clients)), "every nats-server takes clients", START_TIMEOUT_S)
         asyncio.run(wait_until_there(clients))
         yield [JetStream(servers, clients, is_ack_answered=is_answered) for is_answered in (True, False)]
 

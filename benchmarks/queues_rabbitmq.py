@@ -14,7 +14,6 @@ import asyncio
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -28,7 +27,7 @@ import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 
 from benchmarks.processes import LOOPBACK, free_ports, start_child, stop_children
-from benchmarks.queues_clients import NotStartedError, ProgramMissingError, QueueClient, wait_for
+from benchmarks.queues_clients import NotStartedError, ProgramMissingError, QueueClient, listens, wait_for
 
 NODES = 3
 START_TIMEOUT_S = 120.0
@@ -81,7 +80,8 @@ class RabbitNodes:
                     await declared.consume(never)
             declared = await channels[0].declare_queue(queue, durable=True, arguments=QUORUM)
             found = declared.declaration_result.consumer_count
-            assert found == count, f"only {found} of {count} consumers wait at RabbitMQ"
+            if found != count:
+                raise NotStartedError(f"only {found} of {count} consumers wait at RabbitMQ")
             yield self.node_pids[0]
 
 
@@ -245,7 +245,8 @@ def open_nodes(scripts: Path, count: int) -> Iterator[tuple[list[subprocess.Pope
             log = stack.enter_context((home / str(index) / "output").open("wb"))
             children.append(start_child(site.command(index, "rabbitmq-server"), stdout=log))
             port = site.port(index)
-            wait_for(partial(is_there, port), f"node {index + 1} of RabbitMQ takes clients", START_TIMEOUT_S)
+            # It listens when it has done everything else.
+            wait_for(partial(listens, port), f"node {index + 1} of RabbitMQ takes clients", START_TIMEOUT_S)
         asked = subprocess.run(
             site.command(0, "rabbitmqctl", "await_online_nodes", str(count), "--timeout", f"{ASK_TIMEOUT_S:.0f}"),
             capture_output=True,
@@ -256,9 +257,3 @@ def open_nodes(scripts: Path, count: int) -> Iterator[tuple[list[subprocess.Pope
         if asked.returncode:
             raise NotStartedError(f"{count} nodes of RabbitMQ: {(asked.stderr or asked.stdout).strip()[:500]}")
         yield children[1:], site.port(0)
-
-
-def is_there(port: int) -> bool:
-    """Tell whether a node takes clients; it listens when it has done everything else."""
-    with socket.socket() as trial:
-        return trial.connect_ex((LOOPBACK, port)) == 0

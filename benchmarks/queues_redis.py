@@ -7,6 +7,7 @@ is acknowledged by one XACK.
 """
 
 import asyncio
+import resource
 import shutil
 import socket
 import subprocess
@@ -56,6 +57,8 @@ class RedisStreams:
     async def idle(self, queue: str, count: int) -> AsyncIterator[int]:
         """Let consumers wait, each on a connection of its own: XREADGROUP with BLOCK occupies it."""
         self._create(queue)
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         words = ("XREADGROUP", "GROUP", GROUP, CONSUMER, "COUNT", "1", "BLOCK", "0", "STREAMS", queue, ">")
         command = "".join([f"*{len(words)}\r\n", *(f"${len(word)}\r\n{word}\r\n" for word in words)]).encode()
         with ExitStack() as stack:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from benchmarks.processes import TICKS_PER_S, cpu_seconds
-from benchmarks.queues_clients import QueueClient, QueueSystem
+from benchmarks.queues_clients import NotStartedError, QueueClient, QueueSystem
 from benchmarks.queues_loads import Book, drain, fill, percentiles_ms, run_latency, run_load
 from benchmarks.queues_rows import IDLE_CONSUMERS, Load, QueueRow, Unit
 from benchmarks.rounds import Meter, Plan
@@ -50,12 +50,14 @@ class QueueBench:
     plan: Plan
     idle_s: float
     announce: Announce
+    warn: Callable[[str], None]
 
     async def run_row(self, row: QueueRow) -> list[QueueRound]:
         """Run all rounds of one row."""
         systems = [each for each in self.systems if each.name != "jetstream-sent" or row.consumes]
         if row.load is Load.IDLE:
-            return [await self._watch_idle(row, system) for system in systems]
+            watched = [await self._watch_idle(row, system) for system in systems]
+            return [each for each in watched if each is not None]
         rounds = []
         async with AsyncExitStack() as stack:
             sides = {system.name: await open_side(stack, system, row) for system in systems}
@@ -87,13 +89,18 @@ class QueueBench:
         client_cpu_s, node_cpu_s = meter.cpu_s[:2]
         return QueueRound(row.name, system.name, index, figures, messages, meter.elapsed_s, client_cpu_s, node_cpu_s)
 
-    async def _watch_idle(self, row: QueueRow, system: QueueSystem) -> QueueRound:
+    async def _watch_idle(self, row: QueueRow, system: QueueSystem) -> QueueRound | None:
+        """Watch consumers that wait; where so many cannot, that is said, and the other rows stay."""
         self.announce(row, system.name)
-        async with system.idle(queue_of(row, system), IDLE_CONSUMERS) as owner:
-            await asyncio.sleep(SETTLE_S)
-            before_s, started = cpu_seconds([owner]), perf_counter()
-            await asyncio.sleep(self.idle_s)
-            elapsed_s, cpu_s = perf_counter() - started, cpu_seconds([owner]) - before_s
+        try:
+            async with system.idle(queue_of(row, system), IDLE_CONSUMERS) as owner:
+                await asyncio.sleep(SETTLE_S)
+                before_s, started = cpu_seconds([owner]), perf_counter()
+                await asyncio.sleep(self.idle_s)
+                elapsed_s, cpu_s = perf_counter() - started, cpu_seconds([owner]) - before_s
+        except (NotStartedError, OSError) as error:
+            self.warn(f"{system.name}: LEFT OUT of {row.name!r}. {error}.")
+            return None
         gc.collect()
         figure = 100 * max(cpu_s, 1 / TICKS_PER_S) / elapsed_s
         return QueueRound(row.name, system.name, 0, (figure,), 0, elapsed_s, 0.0, cpu_s)

@@ -1,6 +1,7 @@
 """The queue rows: their books, loops and rounds, who is left out, and a table that hides nothing."""
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
@@ -9,7 +10,7 @@ from time import perf_counter
 
 import pytest
 
-from benchmarks import queues, queues_rabbitmq
+from benchmarks import queues, queues_rabbitmq, queues_rounds
 from benchmarks.__main__ import parse_arguments
 from benchmarks.queues_clients import NotStartedError, ProgramMissingError, QueueClient, answered
 from benchmarks.queues_jetstream import server_options
@@ -81,8 +82,9 @@ class FakeQueues:
 
     @asynccontextmanager
     async def idle(self, queue: str, count: int) -> AsyncIterator[int]:
-        raise NotImplementedError(f"{count} consumers of {queue}")
-        yield 0
+        if self.loses:
+            raise NotStartedError(f"{count} consumers do not wait at {queue}")
+        yield os.getpid()
 
 
 def soon() -> float:
@@ -167,7 +169,7 @@ def test_percentiles_are_in_milliseconds() -> None:
 def test_rounds_take_turns_and_only_rows_that_acknowledge_have_both_kinds_of_jetstream() -> None:
     told: list[str] = []
     systems = [FakeQueues(name) for name in ("gimmal", "jetstream", "jetstream-sent")]
-    bench = QueueBench(systems, Plan(2, 0.005, 0.001), 0.0, lambda _, system: told.append(system))
+    bench = QueueBench(systems, Plan(2, 0.005, 0.001), 0.0, lambda _, system: told.append(system), told.append)
     rounds = asyncio.run(bench.run_row(QUEUE_ROW_BY_NAME["produce-200"]))
     assert told == [each.system for each in rounds] == ["gimmal", "jetstream", "jetstream", "gimmal"]
     assert not any(queue for system in systems for queue in system.queues.values())
@@ -178,11 +180,22 @@ def test_rounds_take_turns_and_only_rows_that_acknowledge_have_both_kinds_of_jet
 
 
 def test_a_round_of_latency_has_two_figures() -> None:
-    bench = QueueBench([FakeQueues()], Plan(1, 0.01, 0.005), 0.0, lambda *_: None)
+    bench = QueueBench([FakeQueues()], Plan(1, 0.01, 0.005), 0.0, lambda *_: None, print)
     (each,) = asyncio.run(bench.run_row(QUEUE_ROW_BY_NAME["queue-latency"]))
     p50_ms, p99_ms = each.figures
     assert 0 < p50_ms <= p99_ms
     assert each.messages == 20
+
+
+def test_who_cannot_have_so_many_consumers_is_left_out_of_that_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queues_rounds, "SETTLE_S", 0.0)
+    told: list[str] = []
+    systems = [FakeQueues(), FakeQueues("redis", loses=True)]
+    bench = QueueBench(systems, Plan(1, 0.01, 0.005), 0.01, lambda *_: None, told.append)
+    (each,) = asyncio.run(bench.run_row(QUEUE_ROW_BY_NAME["queue-idle"]))
+    assert (each.system, each.messages) == ("gimmal", 0)
+    assert each.figures[0] > 0
+    assert told == ["redis: LEFT OUT of 'queue-idle'. 10000 consumers do not wait at queue-idle-redis."]
 
 
 # -- the table
@@ -283,23 +296,20 @@ def opening(outcome: object) -> AbstractContextManager[object]:
 
 
 def test_who_is_missing_is_left_out_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone = FakeQueues("rabbitmq")
-    alone.note = "rabbitmq: ONE node"
     outcomes: dict[str, object] = {
         "gimmal": FakeQueues(),
         "jetstream": ProgramMissingError("nats-server is not installed"),
-        "rabbitmq": alone,
+        "rabbitmq": FakeQueues("rabbitmq"),
         "redis": NotStartedError("after 30 s still waiting"),
     }
     monkeypatch.setattr(queues, "OPENERS", {name: lambda name=name: opening(outcomes[name]) for name in outcomes})
     warned: list[str] = []
-    with queues.open_systems(list(outcomes), warned.append) as (systems, notes):
+    with queues.open_systems(list(outcomes), warned.append) as systems:
         assert [system.name for system in systems] == ["gimmal", "rabbitmq"]
     assert warned == [
         "jetstream: LEFT OUT. nats-server is not installed.",
         "redis: LEFT OUT. after 30 s still waiting.",
     ]
-    assert notes == [*warned, "rabbitmq: ONE node"]
 
 
 def test_without_its_scripts_rabbitmq_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
