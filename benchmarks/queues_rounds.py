@@ -78,9 +78,10 @@ class QueueBench:
             messages, figures = len(latencies), percentiles_ms(latencies)
             await side.client.tidy()
         else:
-            if row.consumes:
-                await fill(side.client, side.book, int(BACKLOG_PER_S[row.load] * (plan.run_in_s + plan.round_s)))
+            backlog = int(BACKLOG_PER_S.get(row.load, 0) * plan.round_s)
+            await fill(side.client, side.book, backlog)
             await run_load(side.client, side.book, row.load, perf_counter() + plan.run_in_s)
+            await fill(side.client, side.book, backlog)
             with meter:
                 messages = await run_load(side.client, side.book, row.load, perf_counter() + plan.round_s)
             figures = (figure_of(row, messages, meter.elapsed_s),)

@@ -3,14 +3,15 @@
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from itertools import count
 from pathlib import Path
 from time import perf_counter
 
 import pytest
 
-from benchmarks import queues, queues_rabbitmq, queues_rounds
+from benchmarks import queues, queues_loads, queues_rabbitmq, queues_rounds
 from benchmarks.__main__ import parse_arguments
 from benchmarks.queues_clients import NotStartedError, ProgramMissingError, QueueClient, answered
 from benchmarks.queues_jetstream import server_options
@@ -87,21 +88,30 @@ class FakeQueues:
         yield os.getpid()
 
 
-def soon() -> float:
-    return perf_counter() + 0.01
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[], float]:
+    """A clock that goes 1 ms further each time that it is read, for loops and rounds."""
+    ticks = count()
+
+    def read() -> float:
+        return next(ticks) / 1000
+
+    monkeypatch.setattr(queues_loads, "perf_counter", read)
+    monkeypatch.setattr(queues_rounds, "perf_counter", read)
+    return read
 
 
 # -- loops and books
 
 
 @pytest.mark.parametrize("load", [Load.PRODUCE, Load.PRODUCE_WINDOW, Load.PRODUCE_MANY])
-def test_what_is_produced_is_there_until_it_is_drained(load: Load) -> None:
+def test_what_is_produced_is_there_until_it_is_drained(load: Load, clock: Callable[[], float]) -> None:
     system = FakeQueues()
     client, book = system.client("q"), Book("gimmal", "q")
 
     async def drive() -> None:
-        count = await run_load(client, book, load, soon())
-        assert count == len(book.there) == len(system.queues["q"]) > 0
+        produced = await run_load(client, book, load, clock() + 0.01)
+        assert produced == len(book.there) == len(system.queues["q"]) > 0
         assert {len(payload) for payload in book.there} == {100}
         await drain(client, book)
 
@@ -109,6 +119,13 @@ def test_what_is_produced_is_there_until_it_is_drained(load: Load) -> None:
     assert not book.there
     assert not system.queues["q"]
     assert system.tidied == 1
+
+
+def test_a_round_ends_with_what_was_begun_before_its_deadline(clock: Callable[[], float]) -> None:
+    client = FakeQueues().client("q")
+    # Reads 1 to 4 are before the deadline: 4 batches. The window's 200 tasks begin as long as the clock lets them.
+    assert asyncio.run(run_load(client, Book("gimmal", "q"), Load.PRODUCE_MANY, clock() + 0.0045)) == 4 * BATCH
+    assert asyncio.run(run_load(client, Book("gimmal", "q"), Load.PRODUCE_WINDOW, clock() + 0.0045)) == 4
 
 
 @pytest.mark.parametrize("load", [Load.CONSUME, Load.CONSUME_MANY])
@@ -166,10 +183,11 @@ def test_percentiles_are_in_milliseconds() -> None:
 # -- rounds
 
 
+@pytest.mark.usefixtures("clock")
 def test_rounds_take_turns_and_only_rows_that_acknowledge_have_both_kinds_of_jetstream() -> None:
     told: list[str] = []
     systems = [FakeQueues(name) for name in ("gimmal", "jetstream", "jetstream-sent")]
-    bench = QueueBench(systems, Plan(2, 0.005, 0.001), 0.0, lambda _, system: told.append(system), told.append)
+    bench = QueueBench(systems, Plan(2, 0.02, 0.002), 0.0, lambda _, system: told.append(system), told.append)
     rounds = asyncio.run(bench.run_row(QUEUE_ROW_BY_NAME["produce-200"]))
     assert told == [each.system for each in rounds] == ["gimmal", "jetstream", "jetstream", "gimmal"]
     assert not any(queue for system in systems for queue in system.queues.values())
