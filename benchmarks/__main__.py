@@ -193,7 +193,7 @@ def main() -> int:
     console = Console()
     wide = Console(width=max(console.width, TABLE_WIDTH))
     signal.signal(signal.SIGTERM, stop_on_terminate)
-    written = []
+    written: list[Path] = []
     try:
         if options.rows:
             written += show(run(options, console), options, wide)

@@ -44,7 +44,7 @@ class GimmalQueues:
     async def idle(self, queue: str, count: int) -> AsyncIterator[int]:
         """Let consumers wait, shared out to some clients."""
         async with AsyncExitStack() as stack:
-            everybody = []
+            everybody: list[asyncio.Task[Any]] = []
             for _ in range(IDLE_CLIENTS):
                 client = await self._cluster.connect_async()
                 stack.push_async_callback(client.close)

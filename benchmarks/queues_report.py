@@ -81,7 +81,7 @@ def make_line(row: QueueRow, part: int, rounds: Mapping[str, Sequence[QueueRound
         if other != "gimmal" and "gimmal" in figures
     }
     medians = {system: median(values) for system, values in figures.items()}
-    cpu = {} if part else {system: cpu for system, found in rounds.items() if (cpu := cpu_of(found)) is not None}
+    cpu = {} if part else {system: used for system, found in rounds.items() if (used := cpu_of(found)) is not None}
     return QueueLine(row, part, medians, ratios, cpu)
 
 

@@ -71,6 +71,7 @@ class QueueBench:
     async def _run_round(self, row: QueueRow, system: QueueSystem, index: int, side: "Side") -> QueueRound:
         plan = self.plan
         meter = Meter(system, [])
+        figures: tuple[float, ...]
         if row.load is Load.LATENCY:
             await run_latency(side.client, side.consumer, side.book, plan.run_in_s)
             with meter:
