@@ -66,8 +66,7 @@ faults: $(VENV)/.dev ## real nodes, all kinds of faults, clients that keep accou
 	@$(BIN)/python -m pytest tests/cluster/storm --minutes $(or $(MINUTES),10) $(if $(SEED),--storm-seed $(SEED)) -v $(ARGS)
 	@$(if $(SEED),,$(BIN)/python -m pytest tests/cluster/test_meta_group.py --tries $(or $(TRIES),30) --timeout 1800 -v $(ARGS))
 
-bench: $(VENV)/.bench ## gimmal against Redis on this machine (needs redis-server)
-	@$(needs_redis)
+bench: $(VENV)/.bench ## gimmal against Redis and queues on this machine (needs redis-server, nats-server, rabbitmq-server)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 failover: $(VENV)/.bench ## how long writes stop when nodes die, beside Redis (TRIES=30, needs redis-server)

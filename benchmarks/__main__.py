@@ -24,6 +24,9 @@ from benchmarks.loads import preload
 from benchmarks.machine import machine_facts
 from benchmarks.memory import Memory, measure_memory
 from benchmarks.plot import draw
+from benchmarks.queues import OPENERS as QUEUE_OPENERS
+from benchmarks.queues import run_queues, show_and_write
+from benchmarks.queues_rows import QUEUE_ROW_BY_NAME
 from benchmarks.redis_cluster import RedisMissingError, open_redis_cluster
 from benchmarks.report import rich_tables, summarize
 from benchmarks.rest import Rest, measure_rest
@@ -48,23 +51,34 @@ OPENERS: dict[str, Callable[[int], AbstractContextManager[System]]] = {
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__.partition("\n")[0],
+        epilog="The queue rows write to benchmarks/results/queues.json, or to FILE with -queues in its name.",
+    )
     parser.add_argument("--rounds", type=int, default=ROUNDS_MIN, help="counted rounds per row (at least 5)")
     parser.add_argument("--quick", action="store_true", help="short rounds: to see that it works, not to quote")
-    parser.add_argument("--only", nargs="+", metavar="ROW", choices=ROW_BY_NAME, help=", ".join(ROW_BY_NAME))
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS, help="leave some out")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="default: benchmarks/results/keys.json")
+    names = (*ROW_BY_NAME, *QUEUE_ROW_BY_NAME)
+    parser.add_argument("--only", nargs="+", metavar="ROW", choices=names, help=", ".join(names))
+    systems = dict.fromkeys((*SYSTEMS, *QUEUE_OPENERS))
+    parser.add_argument("--systems", nargs="+", choices=systems, help="leave the others out")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="default: benchmarks/results/keys.json; see below")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="svg or png; default: beside the JSON")
     options = parser.parse_args(arguments)
     if options.rounds < ROUNDS_MIN:
         parser.error(f"--rounds must be at least {ROUNDS_MIN}: a median of fewer says little")
-    parts = [
-        "keys",
-        *(["part"] if options.only or options.systems != SYSTEMS else []),
-        *(["quick"] if options.quick else []),
-    ]
-    options.json = options.json or results.RESULTS / ("-".join(parts) + ".json")
+    parts = [*(["part"] if options.only or options.systems else []), *(["quick"] if options.quick else [])]
+    options.queues_json = (
+        options.json.with_stem(f"{options.json.stem}-queues")
+        if options.json
+        else results.RESULTS / ("-".join(["queues", *parts]) + ".json")
+    )
+    options.json = options.json or results.RESULTS / ("-".join(["keys", *parts]) + ".json")
     options.plot = options.plot or options.json.with_suffix(".svg")
+    options.rows = [row for name, row in ROW_BY_NAME.items() if not options.only or name in options.only]
+    options.queue_rows = [row for name, row in QUEUE_ROW_BY_NAME.items() if not options.only or name in options.only]
+    lengths = QUICK if options.quick else FULL
+    options.plan = Plan(options.rounds, lengths.round_s, lengths.run_in_s)
     return options
 
 
@@ -132,11 +146,9 @@ def advance_bar(progress: Progress, task: TaskID, count: int) -> None:
 
 def run(options: argparse.Namespace, console: Console) -> results.Run:
     """Measure what the command line asks for."""
-    rows = [row for name, row in ROW_BY_NAME.items() if not options.only or name in options.only]
-    loads = [row.load for row in rows]
-    speed_rows = [row for row in rows if row.load not in (Load.MEMORY, Load.REST)]
-    base = QUICK if options.quick else FULL
-    plan = Plan(options.rounds, base.round_s, base.run_in_s)
+    loads = [row.load for row in options.rows]
+    speed_rows = [row for row in options.rows if row.load not in (Load.MEMORY, Load.REST)]
+    names = [name for name in SYSTEMS if not options.systems or name in options.systems]
     machine = machine_facts()
     columns = (TextColumn("{task.description:34}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     rounds: list[Round] = []
@@ -145,14 +157,14 @@ def run(options: argparse.Namespace, console: Console) -> results.Run:
     # Drawn between rounds only: a bar that redraws itself would take CPU time from what is measured.
     with Progress(*columns, console=console, auto_refresh=False) as progress:
         if speed_rows:
-            rounds = run_speed(speed_rows, options.systems, plan, progress)
+            rounds = run_speed(speed_rows, names, options.plan, progress)
         if Load.MEMORY in loads:
             keys = MEMORY_KEYS_QUICK if options.quick else MEMORY_KEYS
-            memories = run_memory(options.systems, keys, progress)
+            memories = run_memory(names, keys, progress)
         if Load.REST in loads:
-            rests = run_rest(options.systems, REST_QUICK_S if options.quick else REST_S, progress)
+            rests = run_rest(names, REST_QUICK_S if options.quick else REST_S, progress)
     command = ["python", "-m", "benchmarks", *sys.argv[1:]]
-    return results.Run(command, machine, plan, rounds, memories, rests, summarize(rounds, memories, rests))
+    return results.Run(command, machine, options.plan, rounds, memories, rests, summarize(rounds, memories, rests))
 
 
 def stop_on_terminate(_number: int, _frame: FrameType | None) -> None:
@@ -160,20 +172,8 @@ def stop_on_terminate(_number: int, _frame: FrameType | None) -> None:
     sys.exit(128 + signal.SIGTERM)
 
 
-def main() -> int:
-    """Run the benchmark."""
-    options = parse_arguments(sys.argv[1:])
-    console = Console()
-    signal.signal(signal.SIGTERM, stop_on_terminate)
-    try:
-        outcome = run(options, console)
-    except RedisMissingError as error:
-        console.print(str(error), style="bold red")
-        return 2
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        console.print("stopped", style="bold red")
-        return 128 + signal.SIGINT
-    wide = Console(width=max(console.width, TABLE_WIDTH))
+def show(outcome: results.Run, options: argparse.Namespace, wide: Console) -> list[Path]:
+    """Print the tables and write the files; return which."""
     for table in rich_tables(outcome.lines):
         if table.row_count:
             wide.print(table)
@@ -184,6 +184,27 @@ def main() -> int:
     options.plot.parent.mkdir(parents=True, exist_ok=True)
     if draw(outcome.lines, options.plot):
         written.append(options.plot)
+    return written
+
+
+def main() -> int:
+    """Run the benchmark."""
+    options = parse_arguments(sys.argv[1:])
+    console = Console()
+    wide = Console(width=max(console.width, TABLE_WIDTH))
+    signal.signal(signal.SIGTERM, stop_on_terminate)
+    written: list[Path] = []
+    try:
+        if options.rows:
+            written += show(run(options, console), options, wide)
+        if options.queue_rows:
+            written += show_and_write(run_queues(options, console), options.queues_json, wide)
+    except RedisMissingError as error:
+        console.print(str(error), style="bold red")
+        return 2
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        console.print("stopped", style="bold red")
+        return 128 + signal.SIGINT
     console.print("written:", ", ".join(map(str, written)))
     return 0
 

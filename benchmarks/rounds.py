@@ -21,7 +21,7 @@ from typing import Self
 from benchmarks.loads import reread, reread_async, run_async, run_sync
 from benchmarks.processes import cpu_seconds
 from benchmarks.rows import Load, Row
-from benchmarks.stores import Roles, System
+from benchmarks.stores import Roles, Running, System
 from benchmarks.workload import Ledger
 
 Announce = Callable[[Row, str], None]
@@ -55,7 +55,7 @@ class Round:
 class Meter:
     """Measures elapsed time and CPU time of the `with` block it is used in."""
 
-    def __init__(self, system: System, everyone: Sequence[System], roles: Roles | None = None) -> None:
+    def __init__(self, system: Running, everyone: Sequence[Running], roles: Roles | None = None) -> None:
         self._pids = (
             [os.getpid()],
             system.node_pids,
@@ -76,7 +76,7 @@ class Meter:
         after = [cpu_seconds(pids) for pids in self._pids]
         self.cpu_s = [end - start for start, end in zip(self._cpu_before, after, strict=True)]
 
-    def round(self, row: Row, system: System, index: int, operations: int) -> Round:
+    def round(self, row: Row, system: Running, index: int, operations: int) -> Round:
         """Return the round that was measured."""
         return Round(row.name, system.name, index, operations, self.elapsed_s, *self.cpu_s)
 

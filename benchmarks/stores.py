@@ -40,16 +40,20 @@ class AsyncStore:
     close: Callable[[], Awaitable[object]]
 
 
-class System(Protocol):
-    """A running cluster of one kind."""
+class Running(Protocol):
+    """Processes that serve something, under a name."""
 
     @property
     def name(self) -> str:
-        """Return the name under which its figures are filed: gimmal, redis or floor."""
+        """Return the name under which its figures are filed, such as gimmal, redis or floor."""
 
     @property
     def node_pids(self) -> list[int]:
         """Return the process ids of the nodes."""
+
+
+class System(Running, Protocol):
+    """A running cluster of one kind that stores keys."""
 
     def roles_of(self, key: str) -> Roles:
         """Return who serves a key now."""
