@@ -4,7 +4,6 @@
 wrong, the command that plays the plan again is printed; as the processes are real, their timing is another each time.
 """
 
-import random
 import time
 from collections.abc import Callable
 
@@ -30,12 +29,6 @@ _DIARY_LINES = 60
 @pytest.fixture
 def minutes(request: pytest.FixtureRequest) -> float:
     return float(request.config.getoption("--minutes"))
-
-
-@pytest.fixture
-def seed(request: pytest.FixtureRequest) -> int:
-    chosen = request.config.getoption("--storm-seed")
-    return random.SystemRandom().getrandbits(32) if chosen is None else int(chosen)
 
 
 def test_nothing_acknowledged_is_lost(minutes: float, seed: int, tell: Callable[[str], None]) -> None:
