@@ -19,7 +19,10 @@ from tests.cluster.storm.stalls import Spell
 
 SILENCE_S: Final = 5.0
 """After so long without a keepalive a client is gone."""
-KEEPALIVE_S: Final = 1.0
+KEEPALIVE_S: Final = 1.5
+"""How old the last one may be, on a busy machine."""
+SETTLED_AFTER_S: Final = 8.0
+"""So long after a fault leaders may still change, and each new one waits anew for the clients of the one before."""
 NODE_KINDS: Final = (Kind.KILL, Kind.KILL_TWO, Kind.RESTART, Kind.PAUSE)
 
 NACKED, KILLED, HUNG, LEASE = "nacks", "consumers killed", "consumers that hung", "leases over"
@@ -200,7 +203,7 @@ class Account:
         if from_at < before.got_at or after.life.stopped_s(from_at, after.got_at) > 0:
             return
         is_alone = not any(
-            spell.began_at <= after.got_at and spell.ended_at + SILENCE_S >= from_at for spell in self._spells
+            spell.began_at <= after.got_at and spell.ended_at + SETTLED_AFTER_S >= from_at for spell in self._spells
         )
         self.returns.append(Return(after.got_at - from_at, what, before.life.name, from_at, is_alone))
 

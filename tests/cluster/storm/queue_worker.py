@@ -48,6 +48,7 @@ _DAWDLE_S: Final = LEASE_S + 1.5
 _WORK_S: Final = {MANY: 0.01, ONE: 0.02, HANDLER: 0.03}
 _CONSUME_S: Final = 1.0
 _RESTS_S: Final = 0.1
+_LOOK_EVERY_S: Final = 0.1
 _TRIES: Final = 4
 _PULSE_S: Final = 0.5
 _SLEPT_S: Final = 2.0
@@ -69,9 +70,19 @@ class Worker:
         self.queue = queue
         self.journal = journal
         self.dice = random.Random(f"{seed} {name}")
-        self.is_over = threading.Event()
-        signal.signal(signal.SIGTERM, lambda *_: self.is_over.set())
+        self.is_over = False
+        signal.signal(signal.SIGTERM, self._end)
         threading.Thread(target=self._pulse, daemon=True).start()
+
+    def _end(self, *_: object) -> None:
+        self.is_over = True
+
+    def rest(self, seconds: float) -> bool:
+        """Do nothing for a while, or until it is over; return whether it is."""
+        until = time.monotonic() + seconds
+        while not self.is_over and (left_s := until - time.monotonic()) > 0:
+            time.sleep(min(left_s, _LOOK_EVERY_S))
+        return self.is_over
 
     def _pulse(self) -> None:
         """Notice when nobody could have told the cluster that this process lives: it was not run."""
@@ -102,7 +113,7 @@ class Producer(Worker):
         element = number * ELEMENTS_EACH
         produce = {BATCH: self._batch, SINGLE: self._single, KEYED: self._keyed, ONCE: self._once}[self.kind]
         due_at = time.monotonic()
-        while not self.is_over.wait(max(0.0, due_at - time.monotonic())):
+        while not self.rest(due_at - time.monotonic()):
             due_at = max(due_at + each_s, time.monotonic() - _BEHIND_MAX_S)
             element = produce(element + 1)
 
@@ -139,7 +150,7 @@ class Producer(Worker):
     def _once(self, element: int) -> int:
         """Try again until it is certain: the id of the first time is that of all."""
         while not self._try(element, lambda: self.queue.produce([element, _PAYLOAD], dedup_id=str(element))):
-            if self.is_over.wait(_RESTS_S):
+            if self.rest(_RESTS_S):
                 break
         return element
 
@@ -165,17 +176,18 @@ class Consumer(Worker):
         """Consume until it is over; what was taken is settled."""
         if self.kind == HANDLER:
             running = self.queue.start_consumer(self.name, self._handle, concurrency=2, pass_message=True, timeout=60.0)
-            self.is_over.wait()
+            while not self.rest(_CONSUME_S):
+                pass
             if not running.stop(30.0):
                 self.journal.write(Word.WRONG, f"{self.name}: its consumer did not stop within 30 s")
             return
-        while not self.is_over.is_set():
+        while not self.is_over:
             asked_at = time.monotonic()
             try:
                 messages = self._consume()
             except GimmalError as error:
                 self.note(error)
-                self.is_over.wait(_RESTS_S)
+                self.rest(_RESTS_S)
                 continue
             if messages:
                 self.journal.delivered(asked_at, time.monotonic(), map(_given, messages))

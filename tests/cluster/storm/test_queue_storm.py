@@ -2,7 +2,9 @@
 
 Five real nodes are killed and hang. 8 producers and 16 consumers are processes of their own, and the consumers are
 killed, stopped and started again all the time. `make test` storms for half a minute, `make faults` for MINUTES (10). A
-seed decides the plan of faults, and what befalls the consumers. When all is drained, everybody's journal is judged.
+seed decides the plan of faults, and what befalls the consumers. At the end, and now and then in a long storm, the nodes
+are left in peace for a while and the consumers are not: how soon others have what they held is measured then. When all
+is drained, everybody's journal is judged.
 """
 
 import time
@@ -23,7 +25,9 @@ from tests.cluster.storm.test_storm import NODES, PARTITIONS, tail
 RETURNS_WITHIN_S = 6.0
 GOES_ON_WITHIN_S = 3.0
 DRAINED_WITHIN_S = 90.0
-SHORT_MINUTES = 0.5
+SHORT_MINUTES = 0.25
+PEACE_S = 18.0
+PEACE_AFTER_EPISODES = 8
 SHORT_PACE = 0.4
 _BEGINS_WITHIN_S = 30.0
 _TOLD_EVERY_S = 10.0
@@ -33,7 +37,7 @@ _DIARY_LINES = 60
 
 @pytest.fixture
 def queue_minutes(request: pytest.FixtureRequest) -> float:
-    """How long to storm: half a minute, unless more than the minute of `make test` was asked for."""
+    """How long nodes fail: a quarter of a minute, unless more than the minute of `make test` was asked for."""
     asked = float(request.config.getoption("--minutes"))
     return asked if asked > 1 else asked * SHORT_MINUTES
 
@@ -67,7 +71,7 @@ def weather(
             started_at = time.monotonic()
             try:
                 storm(director, queue, started_at + minutes * 60, tell)
-                director.wait_until_whole()
+                leave_in_peace(director)
                 herd.calm()
                 herd.stop_producers()
                 stormed_s = time.monotonic() - started_at
@@ -90,14 +94,24 @@ def weather(
 
 def storm(director: Director, queue: gimmal.Queue, until: float, tell: Callable[[str], None]) -> None:
     started_at = told_at = time.monotonic()
+    episodes = 0
 
-    def tell_now_and_then() -> None:
-        nonlocal told_at
+    def rest() -> None:
+        nonlocal told_at, episodes
+        episodes += 1
+        if not episodes % PEACE_AFTER_EPISODES:
+            leave_in_peace(director)
         if time.monotonic() > told_at + _TOLD_EVERY_S:
             told_at = time.monotonic()
             tell(f"{told_at - started_at:7.1f} s  {told(queue)}")
 
-    director.storm(until, tell_now_and_then)
+    director.storm(until, rest)
+
+
+def leave_in_peace(director: Director) -> None:
+    """Let nothing happen to nodes for a while."""
+    director.wait_until_whole()
+    time.sleep(PEACE_S)
 
 
 def told(queue: gimmal.Queue) -> str:
