@@ -63,7 +63,8 @@ class Journal:
 
     def write(self, word: Word, *items: object) -> None:
         """Write a line."""
-        os.write(self._file, (" ".join((word, *map(str, items))) + "\n").encode())
+        line = " ".join((word, *map(str, items))).replace("\n", " | ")
+        os.write(self._file, f"{line}\n".encode())
 
     def delivered(self, asked_at: float, got_at: float, messages: Iterable[Given]) -> None:
         """Write what a consume gave."""

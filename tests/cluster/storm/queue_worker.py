@@ -268,7 +268,7 @@ def main() -> int:
             else:
                 Consumer(kind, name, int(seed), queue, journal).run()
     except BaseException:
-        journal.write(Word.WRONG, f"{name}: {traceback.format_exc()}".replace("\n", " | "))
+        journal.write(Word.WRONG, f"{name}: {traceback.format_exc()}")
         raise
     return 0
 

@@ -32,7 +32,7 @@ def minutes(request: pytest.FixtureRequest) -> float:
 
 
 def test_nothing_acknowledged_is_lost(minutes: float, seed: int, tell: Callable[[str], None]) -> None:
-    again = f"make faults SEED={seed} MINUTES={minutes:g}"
+    again = f'make faults SEED={seed} MINUTES={minutes:g} ARGS="-k nothing_acknowledged_is_lost"'
     tell(f"\nstorm of seed {seed}; its plan again: {again}")
     with LocalCluster(NODES, partitions=PARTITIONS, data_dir=seed % 2 == 0) as cluster:
         found, director = weather(cluster, seed, minutes, tell)
