@@ -67,7 +67,8 @@ def weather(
         with cluster.connect(timeout=30.0) as db:
             queue = db.queue(QUEUE, **SETTINGS)
             herd.start()
-            wait_for(lambda: queue.stats()["completed"] > 0, _BEGINS_WITHIN_S)
+            if not wait_for(lambda: queue.stats()["completed"] > 0, _BEGINS_WITHIN_S):
+                return [f"no message was completed within {_BEGINS_WITHIN_S:g} s", *herd.wrong], director
             started_at = time.monotonic()
             try:
                 storm(director, queue, started_at + minutes * 60, tell)
