@@ -62,7 +62,7 @@ leases: $(VENV)/.dev ## leases in a small world (SEEDS=1000, or SEED=7 to replay
 ablations: $(VENV)/.dev ## take each rule of replication away, and see after how many schedules that is noticed (ARGS=--write for the page)
 	@$(BIN)/python -m tests.small --ablations $(ARGS)
 
-faults: $(VENV)/.dev ## real nodes, all kinds of faults, clients that keep accounts (MINUTES=10, SEED=7 to plan it again)
+faults: $(VENV)/.dev ## real nodes, all kinds of faults, clients of keys and of queues that keep accounts (MINUTES=10 each, SEED=7 to plan it again)
 	@$(BIN)/python -m pytest tests/cluster/storm --minutes $(or $(MINUTES),10) $(if $(SEED),--storm-seed $(SEED)) -v $(ARGS)
 	@$(if $(SEED),,$(BIN)/python -m pytest tests/cluster/test_meta_group.py --tries $(or $(TRIES),30) --timeout 1800 -v $(ARGS))
 

@@ -41,7 +41,8 @@ def demo(*, as_json: Json = False) -> int:
 
 
 def _show_everything(narrator: "Narrator") -> None:
-    from gimmal.cli.tour import Tour, eviction, nothing_left  # noqa: PLC0415 - see gimmal.cli
+    from gimmal.cli.queue_tour import QueueTour  # noqa: PLC0415 - see gimmal.cli
+    from gimmal.cli.tour import Tour, eviction, nothing_left  # noqa: PLC0415
     from gimmal.testing import LocalCluster  # noqa: PLC0415
 
     narrator.say("Starting three nodes, each a process of its own ...")
@@ -66,5 +67,10 @@ def _show_everything(narrator: "Narrator") -> None:
                 tour.batch()
             with narrator.chapter("The owner killed while clients write"):
                 tour.owner_killed()
+            queue_tour = QueueTour(narrator, cluster, client)
+            with narrator.chapter("Work that two consumers share, and a task that fails"):
+                queue_tour.sharing()
+            with narrator.chapter("The owner of a queue killed with messages in flight"):
+                queue_tour.owner_killed()
     with narrator.chapter("The end"):
         nothing_left(narrator, pids)

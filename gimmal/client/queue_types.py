@@ -45,6 +45,14 @@ class Message:
     status: MessageStatus = field(default=MessageStatus.IN_PROGRESS, compare=False)
     _receipt: Receipt | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def token(self) -> int:
+        """The fencing token of this delivery: each one in a shard has a higher one than those before; 0 without one.
+
+        A store that a handler writes to may refuse what comes with a lower token than it has seen for this message.
+        """
+        return 0 if self._receipt is None else self._receipt.token
+
 
 class Failure(NamedTuple):
     """One failure of a message: whose it was, why (`DeadLetter.reason`), with which words, and when (Unix seconds)."""

@@ -1,8 +1,8 @@
 """What tests of programs that use gimmal need: clusters, and checkers of what clients saw.
 
 `LocalCluster` starts real nodes, and `plugin` gives them to pytest. `History` and `check_linearizability` say whether
-answers could come from one store in which everything happens at one instant; `CounterLedger` and `SetLedger` whether
-anything is lost.
+answers could come from one store in which everything happens at one instant; `CounterLedger`, `SetLedger` and
+`QueueLedger` whether anything is lost.
 
 All of it is loaded when it is first used: pytest imports this package for everybody who has gimmal installed.
 """
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gimmal.testing.ledgers import CounterLedger, CounterResult, SetLedger, SetResult
     from gimmal.testing.linearizability import KeyViolation, Linearizability, check_linearizability
     from gimmal.testing.local_cluster import LocalCluster
+    from gimmal.testing.queue_ledger import QueueLedger, QueueResult
     from gimmal.testing.violation import ConsistencyViolation, Undecided
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "Linearizability",
     "LocalCluster",
     "Operation",
+    "QueueLedger",
+    "QueueResult",
     "SetLedger",
     "SetResult",
     "Undecided",
@@ -37,6 +40,7 @@ _HOMES = {
     "ledgers": ("CounterLedger", "CounterResult", "SetLedger", "SetResult"),
     "linearizability": ("KeyViolation", "Linearizability", "check_linearizability"),
     "local_cluster": ("LocalCluster",),
+    "queue_ledger": ("QueueLedger", "QueueResult"),
     "violation": ("ConsistencyViolation", "Undecided"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -1,4 +1,4 @@
-"""Node processes that never outlive the process that started them.
+"""Processes, nodes above all, that never outlive the process that started them.
 
 A `ProcessGroup` has a keeper: a shell that leads a process group of its own and waits for the end of its
 input, which comes when the starting process closes it or dies, in whatever way. Then the keeper removes the
@@ -47,18 +47,22 @@ class ProcessGroup:
             raise
 
     def start_node(self, arguments: list[str], log: Path) -> "subprocess.Popen[bytes]":
-        """Start `gimmal node` with arguments; what it prints is appended to `log`.
+        """Start `gimmal node` with arguments; what it prints is appended to `log`."""
+        return self.start_module(["gimmal", "node", *arguments], log)
+
+    def start_module(self, arguments: list[str], log: Path) -> "subprocess.Popen[bytes]":
+        """Start a Python module with arguments; what it prints is appended to `log`.
 
         Settings in the environment (`GIMMAL_...`) are for the user's own nodes and do not reach it.
         """
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GIMMAL_")}
-        # The node runs the same gimmal as we do, and no module that happens to lie in the current directory.
+        # It runs the same gimmal as we do, and no module that happens to lie in the current directory.
         package_root = str(Path(gimmal.__file__).parent.parent)
         search_path = [package_root, *filter(None, [environment.get("PYTHONPATH")])]
         environment["PYTHONPATH"] = os.pathsep.join(search_path)
         with log.open("ab") as output:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                [sys.executable, "-P", "-m", "gimmal", "node", *arguments],
+                [sys.executable, "-P", "-m", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

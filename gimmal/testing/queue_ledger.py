@@ -2,20 +2,20 @@
 
     ledger = QueueLedger()
     ledger.produced("job 7", message_id)                  # answered
-    ledger.delivered("job 7", message_id, token=41, consumer="w1")
-    ledger.acknowledged("job 7", token=41)
+    ledger.delivered("job 7", message.id, message.token, consumer="w1")
+    ledger.acknowledged("job 7", message.token)
     ledger.check(left=[], dead=[]).raise_if_wrong()
 
 Elements are the payloads, each produced once, so that a message that comes under two ids is seen. Every delivery has a
-token that only grows within a shard (`Message.token`), so what was given away after what is known without a clock. A
-ledger is for one shard of a queue, or for a queue without group keys, as one consumer group sees it. Operations of
-which nobody knows whether they happened are told as open.
+token that only grows within a shard (`Message.token`), and a message, like all those of its group key, stays in one:
+so what was given away after what is known without a clock. A ledger is for one queue as one consumer group sees it.
+Operations of which nobody knows whether they happened are told as open.
 
 Threads may share a ledger: it changes under a lock.
 """
 
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Lock
 
 from gimmal.testing.ledgers import raise_for
@@ -25,12 +25,15 @@ from gimmal.testing.ledgers import raise_for
 class QueueResult:
     """What `QueueLedger.check` found; elements, in the order in which they were noted.
 
-    `lost`: produced, and neither settled, nor dead, nor left. `phantoms`: delivered and never produced. `undead`:
-    delivered though producing them was refused. `twice`: one element under two ids. `after_ack`: delivered again after
-    an acknowledgement that counted. `shared`: one delivery that two consumers got. `acked_twice`: two deliveries of one
-    message that both counted. `out_of_order`: pairs of one group key, the second given away before the first was for
-    the last time.
-    `redelivered` is how many deliveries there were beyond the first of each message; that is no fault.
+    `lost`: produced, and neither settled, nor dead, nor left. `phantoms`: delivered, dead or left, and never produced.
+    `undead`: the same though producing them was refused. `twice`: one element under two ids. `after_ack`: delivered
+    again, dead or left after an acknowledgement that counted. `shared`: one delivery that two consumers got.
+    `acked_twice`: two deliveries of one message that both counted. `out_of_order`: pairs of one group key, the second
+    given away before the first was for the last time.
+
+    No faults are these: `redelivered`, how many deliveries there were beyond the first of each message, and
+    `unexplained`, what was given away again although nobody has noted why (`QueueLedger.came_back`). Who notes every
+    reason may demand that there is nothing unexplained.
     """
 
     produced: int
@@ -45,6 +48,7 @@ class QueueResult:
     shared: tuple[Hashable, ...]
     acked_twice: tuple[Hashable, ...]
     out_of_order: tuple[tuple[Hashable, Hashable], ...]
+    unexplained: tuple[Hashable, ...]
 
     def raise_if_wrong(self) -> None:
         """Return if one queue could have done this.
@@ -56,10 +60,10 @@ class QueueResult:
             f"{self.produced} messages were produced, {self.delivered} deliveries made, {self.acknowledged} settled",
             {
                 "produced and lost": self.lost,
-                "delivered and never produced": self.phantoms,
-                "delivered though refused": self.undead,
+                "there and never produced": self.phantoms,
+                "there though refused": self.undead,
                 "one message under two ids": self.twice,
-                "delivered after they were acknowledged": self.after_ack,
+                "there after they were acknowledged": self.after_ack,
                 "one delivery given to two consumers": self.shared,
                 "acknowledged under two deliveries": self.acked_twice,
                 "delivered before what came before them was settled": self.out_of_order,
@@ -67,23 +71,36 @@ class QueueResult:
         )
 
 
-@dataclass(slots=True)
 class _Story:
-    """What is known of one element."""
+    """What is known of one element. Tuples, for there may be a million of these."""
 
-    ids: dict[str, None] = field(default_factory=dict)
-    is_acknowledged: bool = False
-    is_open: bool = False
-    is_refused: bool = False
-    consumers: dict[int, dict[str, None]] = field(default_factory=dict)  # by token
-    acked: dict[int, None] = field(default_factory=dict)  # tokens of acks that counted
-    may_be_acked: bool = False
-    is_redriven: bool = False
+    __slots__ = (
+        *("ids", "tokens", "consumers", "acked", "explained"),
+        *("is_acknowledged", "is_open", "is_refused", "may_be_acked", "is_redriven"),
+    )
+
+    def __init__(self) -> None:
+        self.ids: tuple[str, ...] = ()
+        self.tokens: tuple[int, ...] = ()  # of deliveries, beside their consumers
+        self.consumers: tuple[str, ...] = ()
+        self.acked: tuple[int, ...] = ()  # tokens of acks that counted
+        self.explained: tuple[int, ...] = ()  # tokens of deliveries after which it may have come back
+        self.is_acknowledged = self.is_open = self.is_refused = self.may_be_acked = self.is_redriven = False
+
+    def name(self, message_id: str) -> None:
+        if message_id not in self.ids:
+            self.ids += (message_id,)
+
+    def deliver(self, token: int, consumer: str) -> None:
+        if (token, consumer) not in zip(self.tokens, self.consumers, strict=True):
+            self.tokens += (token,)
+            self.consumers += (consumer,)
 
     @property
     def is_missing(self) -> bool:
-        """Whether it was produced, and nobody has settled it."""
-        return self.is_acknowledged and not self.acked and not self.may_be_acked
+        """Whether it was certainly produced, and nobody has settled it."""
+        was_there = self.is_acknowledged or (self.is_open and bool(self.tokens))
+        return was_there and not self.acked and not self.may_be_acked
 
     @property
     def is_unknown(self) -> bool:
@@ -98,11 +115,17 @@ class _Story:
     @property
     def came_back(self) -> bool:
         """Whether it was given away after an acknowledgement that counted."""
-        return bool(self.acked) and max(self.consumers, default=0) > max(self.acked)
+        return bool(self.acked) and max(self.tokens, default=0) > min(self.acked)
 
-    def is_delivered_as(self, how: bool) -> bool:  # noqa: FBT001
-        """Say whether it was delivered, and is something else besides."""
-        return bool(self.consumers) and how
+    @property
+    def is_shared(self) -> bool:
+        """Whether two consumers got one delivery of it."""
+        return len(set(self.tokens)) < len(self.tokens)
+
+    @property
+    def is_unexplained(self) -> bool:
+        """Whether it was given away again, and nobody has noted why."""
+        return not set(sorted(set(self.tokens))[:-1]).issubset(self.explained)
 
 
 class QueueLedger:
@@ -125,10 +148,10 @@ class QueueLedger:
         """Note a message that was answered with an id; those of a group key in the order in which it has them."""
         with self._lock:
             story = self._story(element)
-            story.is_acknowledged = True
-            story.ids[message_id] = None
-            if group_key is not None:
+            if group_key is not None and not story.is_acknowledged:
                 self._lanes.setdefault(group_key, []).append(element)
+            story.is_acknowledged = True
+            story.name(message_id)
 
     def leave_open(self, element: Hashable) -> None:
         """Note a message of which nobody knows whether it was produced."""
@@ -146,18 +169,30 @@ class QueueLedger:
         """Note that a consumer was given a message; the same delivery may be told of twice."""
         with self._lock:
             story = self._story(element)
-            story.ids[message_id] = None
-            story.consumers.setdefault(token, {})[consumer] = None
+            story.name(message_id)
+            story.deliver(token, consumer)
 
     def acknowledged(self, element: Hashable, token: int) -> None:
         """Note that an acknowledgement of a delivery counted."""
         with self._lock:
-            self._story(element).acked[token] = None
+            story = self._story(element)
+            if token not in story.acked:
+                story.acked += (token,)
 
     def leave_ack_open(self, element: Hashable) -> None:
         """Note an acknowledgement of which nobody knows whether it counted."""
         with self._lock:
             self._story(element).may_be_acked = True
+
+    def came_back(self, element: Hashable, token: int) -> None:
+        """Note that a message may be given away again after a delivery.
+
+        It was nacked or released, its lease ran out, or its consumer vanished.
+        """
+        with self._lock:
+            story = self._story(element)
+            if token not in story.explained:
+                story.explained += (token,)
 
     def redriven(self, element: Hashable) -> None:
         """Note that a dead letter was let in again: it keeps no order any more."""
@@ -168,23 +203,30 @@ class QueueLedger:
 
     def check(self, left: Iterable[Hashable] = (), dead: Iterable[Hashable] = ()) -> QueueResult:
         """Judge it all, when nothing is under way; `left` is still in the queue, `dead` are its dead letters."""
-        remaining = {*left, *dead}
         with self._lock:
-            stories = self._stories
-            delivered = sum(len(story.consumers) for story in stories.values())
+            remaining = dict.fromkeys((*left, *dead))
+            for element in remaining:
+                self._story(element)
+            stories = self._stories.values()
+            delivered = sum(len(set(story.tokens)) for story in stories)
+
+            def is_there(element: Hashable, story: _Story) -> bool:
+                return bool(story.tokens) or element in remaining
+
             return QueueResult(
-                produced=sum(story.is_acknowledged for story in stories.values()),
+                produced=sum(story.is_acknowledged for story in stories),
                 delivered=delivered,
-                acknowledged=sum(bool(story.acked) for story in stories.values()),
-                redelivered=delivered - sum(bool(story.consumers) for story in stories.values()),
+                acknowledged=sum(bool(story.acked) for story in stories),
+                redelivered=delivered - sum(bool(story.tokens) for story in stories),
                 lost=self._all(lambda element, story: story.is_missing and element not in remaining),
-                phantoms=self._all(lambda element, story: story.is_delivered_as(story.is_unknown)),
-                undead=self._all(lambda element, story: story.is_delivered_as(story.is_surely_refused)),
-                twice=self._all(lambda element, story: len(story.ids) > 1),
+                phantoms=self._all(lambda element, story: story.is_unknown and is_there(element, story)),
+                undead=self._all(lambda element, story: story.is_surely_refused and is_there(element, story)),
+                twice=self._all(lambda _, story: len(story.ids) > 1),
                 after_ack=self._all(lambda element, story: story.came_back or (story.acked and element in remaining)),
-                shared=self._all(lambda element, story: any(len(who) > 1 for who in story.consumers.values())),
-                acked_twice=self._all(lambda element, story: len(story.acked) > 1),
+                shared=self._all(lambda _, story: story.is_shared),
+                acked_twice=self._all(lambda _, story: len(story.acked) > 1),
                 out_of_order=self._out_of_order(),
+                unexplained=self._all(lambda _, story: story.is_unexplained),
             )
 
     def _all(self, is_so: Callable[[Hashable, _Story], object]) -> tuple[Hashable, ...]:
@@ -197,9 +239,9 @@ class QueueLedger:
             latest: tuple[int, Hashable] = (0, None)
             for element in elements:
                 story = self._stories[element]
-                if not story.consumers or story.is_redriven:
+                if not story.tokens or story.is_redriven:
                     continue
-                if min(story.consumers) < latest[0]:
+                if min(story.tokens) <= latest[0]:
                     found.append((latest[1], element))
-                latest = max(latest, (max(story.consumers), element), key=lambda at: at[0])
+                latest = max(latest, (max(story.tokens), element), key=lambda at: at[0])
         return tuple(found)

@@ -18,7 +18,7 @@ from gimmal.client.overview import Cluster
 from gimmal.errors import GimmalError, NoRoute
 from gimmal.testing import LocalCluster
 from tests.cluster.storm.budget import pair_to_kill, spread_of_leaders, survives, why_not_whole
-from tests.cluster.storm.plan import CRASHES, Episode, Fault, Kind, episodes
+from tests.cluster.storm.plan import ALL_KINDS, CRASHES, Episode, Fault, Kind, episodes
 from tests.cluster.storm.stalls import Spell
 
 WHOLE_WITHIN_S: Final = 30.0
@@ -31,9 +31,11 @@ class StormFailure(AssertionError):
 
 
 class Director:
-    """One storm over `cluster`. `tell` prints a line for people."""
+    """One storm over `cluster`, with faults of these kinds. `tell` prints a line for people."""
 
-    def __init__(self, cluster: LocalCluster, seed: int, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, cluster: LocalCluster, seed: int, tell: Callable[[str], None], kinds: tuple[Kind, ...] = ALL_KINDS
+    ) -> None:
         self.happened: Counter[Kind] = Counter()
         self.left_out: Counter[str] = Counter()
         self.spells: list[Spell] = []
@@ -41,7 +43,8 @@ class Director:
         self.diary: list[str] = []
         self.replicas: list[tuple[str, ...]] = []
         self._cluster = cluster
-        self._plan = episodes(seed, cluster.names)
+        self._kinds = kinds
+        self._plan = episodes(seed, cluster.names, kinds)
         self._tell = tell
         self._started_at = time.monotonic()
         self._active: dict[Fault, float] = {}
@@ -235,7 +238,7 @@ class Director:
 
     def text(self) -> str:
         """Tell what happened, by kind, and how long it took to become whole again."""
-        counts = ", ".join(f"{kind} {self.happened[kind]}" for kind in Kind)
+        counts = ", ".join(f"{kind} {self.happened[kind]}" for kind in self._kinds)
         left_out = "".join(f"; left out: {what} {count}" for what, count in self.left_out.items())
         waits = sorted(self.whole_after_s)
         told = f"median {waits[len(waits) // 2]:.1f} s, longest {waits[-1]:.1f} s" if waits else "never looked"

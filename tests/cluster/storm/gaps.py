@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from threading import Lock
 from typing import Final, NamedTuple
 
-from tests.cluster.storm.plan import Kind
+from tests.cluster.storm.plan import ALL_KINDS, Kind
 from tests.cluster.storm.stalls import Spell, waited_for_nothing_s
 
 _WORTH_TELLING_S: Final = 0.5
@@ -29,9 +29,14 @@ class Gap(NamedTuple):
 
 
 class Gaps:
-    """The gaps of all partitions, from one writer each. Times are of `time.monotonic`."""
+    """The gaps of all partitions, from one writer each, or of whatever else has numbers: times without `what`.
 
-    def __init__(self) -> None:
+    Times are of `time.monotonic`.
+    """
+
+    def __init__(self, what: str = "an acknowledged write of a partition", kinds: tuple[Kind, ...] = ALL_KINDS) -> None:
+        self._what = what
+        self._kinds = kinds
         self._lock = Lock()
         self._acknowledged_at: dict[int, float] = {}
         self._found: list[Gap] = []
@@ -53,11 +58,10 @@ class Gaps:
         """Tell the longest gap of each kind of fault, and the longest of all with what went on."""
         with self._lock:
             gaps = sorted(self._found, key=lambda gap: -gap.lasted_s)
-        lines = ["longest time without an acknowledged write of a partition (alone: no other fault was near)"]
-        for kind in Kind:
-            near = [gap for gap in gaps if any(spell.kind is kind for spell in _near(gap, spells))]
-            alone = [gap for gap in near if len(_near(gap, spells)) == 1]
-            told = [f"{found[0].lasted_s:5.2f} s" if found else "   none" for found in (alone, near)]
+        lines = [f"longest time without {self._what} (alone: no other fault was near)"]
+        for kind in self._kinds:
+            times_s = [self.longest_s(kind, spells, is_alone=is_alone) for is_alone in (True, False)]
+            told = [f"{longest_s:5.2f} s" if longest_s else "   none" for longest_s in times_s]
             lines.append(f"  {kind:<28} {told[0]} alone, {told[1]} with others")
         lines.append("longest of all")
         told_of: set[str] = set()
@@ -68,6 +72,16 @@ class Gaps:
                 told_of.add(names)
                 lines.append(line)
         return "\n".join(lines)
+
+    def longest_s(self, kind: Kind, spells: list[Spell], *, is_alone: bool) -> float:
+        """Return the longest gap near a fault of a kind, with no other fault near or also with others; 0 without."""
+        longest = 0.0
+        with self._lock:
+            for gap in self._found:
+                near = _near(gap, spells)
+                if any(spell.kind is kind for spell in near) and (len(near) == 1 or not is_alone):
+                    longest = max(longest, gap.lasted_s)
+        return longest
 
     def stalls(self, spells: list[Spell], replicas: Sequence[Sequence[str]], started_at: float) -> str:
         """Tell of gaps in which most nodes were well and nothing changed for longer than a failover may take."""

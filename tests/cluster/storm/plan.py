@@ -29,7 +29,7 @@ class Kind(StrEnum):
 
 
 CRASHES: Final = frozenset((Kind.KILL, Kind.KILL_TWO, Kind.RESTART))
-_SOFT: Final = tuple(kind for kind in Kind if kind not in CRASHES)
+ALL_KINDS: Final = tuple(Kind)
 _REST_S: Final = (0.5, 2.5)
 _PAUSE_S: Final = (0.2, 10.0)
 _DELAY_S: Final = (0.02, 1.0)
@@ -66,22 +66,26 @@ class Episode(NamedTuple):
         return f"episode {self.number}: " + "; ".join(map(str, self.faults))
 
 
-def episodes(seed: int, names: tuple[str, ...]) -> Iterator[Episode]:
-    """Return the plan of a seed for nodes of these names."""
+def episodes(seed: int, names: tuple[str, ...], kinds: tuple[Kind, ...] = ALL_KINDS) -> Iterator[Episode]:
+    """Return the plan of a seed for nodes of these names, with faults of these kinds."""
     dice = random.Random(seed)
     deck: list[Kind] = []
     number = 0
     while True:
         if not deck:
-            deck = dice.sample(list(Kind), len(Kind))
+            deck = dice.sample(kinds, len(kinds))
         number += 1
-        yield _episode(number, deck.pop(), names, dice)
+        yield _episode(number, [deck.pop(), *_besides(kinds, dice)], names, dice)
 
 
-def _episode(number: int, first: Kind, names: tuple[str, ...], dice: random.Random) -> Episode:
-    kinds = [first]
-    if dice.random() < 0.5:
-        kinds += dice.choices(_SOFT, k=dice.choice((1, 1, 2)))
+def _besides(kinds: tuple[Kind, ...], dice: random.Random) -> list[Kind]:
+    """Return what else happens in an episode."""
+    if dice.random() >= 0.5:
+        return []
+    return dice.choices([kind for kind in kinds if kind not in CRASHES], k=dice.choice((1, 1, 2)))
+
+
+def _episode(number: int, kinds: list[Kind], names: tuple[str, ...], dice: random.Random) -> Episode:
     faults = [_fault(kind, names, dice, is_first=position == 0) for position, kind in enumerate(kinds)]
     faults.sort(key=lambda fault: fault.at_s)
     return Episode(number, tuple(faults), round(dice.uniform(*_REST_S), 2))
